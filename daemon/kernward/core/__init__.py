@@ -1,0 +1,1 @@
+"""The deciding half: pure functions over frozen values. No clock, no files, no logging here."""
