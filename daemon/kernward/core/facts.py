@@ -18,10 +18,15 @@ SECOND_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Unknown:
-    """We could not look. ``what`` names the thing, ``reason`` says why, with the place in it."""
+    """We could not look. ``what`` names the thing, ``reason`` says why, with the place in it.
+
+    ``garbled``: it could be opened, but its content is not what such a file holds (a truncated
+    ``.ko``). That is knowledge about the file, where a refused open is none.
+    """
 
     what: str
     reason: str
+    garbled: bool = False
 
 
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:@-]{0,63}")
@@ -97,7 +102,7 @@ class FileTimes:
     birth_ns: Optional[int]
 
 
-# --------------------------------------------------------------------------- module files (.ko)
+# ---- module files (.ko)
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class ModuleFile:
     pointers: Mapping[str, Pointer]
 
 
-# --------------------------------------------------------------------------- kernels
+# ---- kernels
 
 
 class PackageRole(enum.Enum):
@@ -301,7 +306,7 @@ class Kernel:
         return next((found for found in self.maps if found.real), None)
 
 
-# --------------------------------------------------------------------------- dkms
+# ---- dkms
 
 
 @dataclass(frozen=True)
@@ -420,6 +425,8 @@ class DkmsModule:
     scan: SourceScan
     builds: tuple[DkmsBuild, ...]
     failed_log: Union[BuildLog, Unknown, None] = None
+    # The package that brings the source, None where nobody owns it.
+    owner: Optional[str] = None
 
     def build_for(self, kernel: KernelRelease) -> Optional[DkmsBuild]:
         """The build for that kernel, if dkms has one."""
@@ -443,7 +450,7 @@ class DkmsTool:
     heals_itself: bool
 
 
-# --------------------------------------------------------------------------- the host
+# ---- the host
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Will modprobe and the next boot find the module: the depmod index, and the initramfs by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernward.core.diagnose.subject import Subject
+from kernward.core.facts import (
+    DepmodIndex,
+    DkmsPair,
+    DkmsState,
+    Initramfs,
+    InitramfsTool,
+    ModuleFile,
+    Unknown,
+)
+from kernward.core.findings import Evidence, Finding
+
+
+def rule(subject: Subject) -> Iterator[Finding]:
+    """``depmod-stale``, ``dependency-missing`` and ``initramfs-*``."""
+    build = subject.build
+    if build is None or build.state is DkmsState.BUILT:
+        return
+    for pair in build.pairs:
+        if isinstance(pair.installed, ModuleFile):
+            yield from _index(subject, pair, pair.installed)
+            yield from _initramfs(subject, pair, pair.installed)
+
+
+def module_name(pair: DkmsPair) -> str:
+    """The name as the kernel has it: ``-`` and ``_`` are the same to modprobe."""
+    return pair.name.replace("-", "_")
+
+
+def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Finding]:
+    index = subject.kernel.index
+    if isinstance(index, Unknown):
+        return
+    modules = f"/lib/modules/{subject.kernel.release}"
+    if index is None:
+        yield subject.finding("depmod-stale", f"There is no {modules}/modules.dep.")
+        return
+    listed = index.paths.get(module_name(pair))
+    where = seen.path.split(f"{modules}/", 1)[-1]
+    if listed is None:
+        yield subject.finding("depmod-stale", f"{modules}/modules.dep does not list it.")
+    elif listed != where:
+        yield subject.finding(
+            "depmod-stale", f"modules.dep leads to {modules}/{listed}, not to {seen.path}."
+        )
+    missing = [name for name in seen.depends if not _is_there(index, name)]
+    if missing:
+        evidence = Evidence(f"depends: {','.join(seen.depends)}", seen.path)
+        yield subject.finding("dependency-missing", f"Missing: {', '.join(missing)}.", evidence)
+
+
+def _is_there(index: DepmodIndex, name: str) -> bool:
+    name = name.replace("-", "_")
+    return name in index.paths or name in index.builtin
+
+
+def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Finding]:
+    name = module_name(pair)
+    wanted = subject.wanted_in_initramfs(name)
+    image = subject.kernel.initramfs
+    if image is None:
+        if wanted and subject.inventory.initramfs_tool is not InitramfsTool.NONE:
+            yield subject.finding("initramfs-missing-module", "There is no initramfs at all.")
+    elif isinstance(image, Initramfs):
+        held = image.modules.get(name)
+        if held is None and wanted:
+            yield subject.finding(
+                "initramfs-missing-module",
+                f"{image.path} holds {len(image.modules)} modules, not this one.",
+            )
+        elif held is not None and held not in {seen.sha256, seen.plain_sha256}:
+            evidence = (
+                Evidence(f"sha256 {held}", image.path),
+                Evidence(f"sha256 {seen.sha256}", seen.path),
+            )
+            yield subject.finding("initramfs-stale-module", f"See {image.path}.", *evidence)
+    elif wanted:
+        yield subject.finding("could-not-look", f"{image.reason}.", detail_what=image.what)

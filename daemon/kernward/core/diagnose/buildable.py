@@ -1,0 +1,87 @@
+"""Can it be built here: headers, compiler, room, a kernel that the module supports?
+
+Asked after the other rules: what is missing only matters much when a build is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kernward.core.diagnose.subject import Subject
+from kernward.core.facts import Headers, Initramfs
+from kernward.core.findings import Finding, Severity
+from kernward.core.remedies import Remedy, remedy_of
+
+_MIB = 1 << 20
+
+
+def rule(subject: Subject, found: Sequence[Finding]) -> Iterator[Finding]:
+    """``headers-missing``, ``toolchain-missing``, ``space-low`` and ``kernel-unsupported``."""
+    needs_build = any(remedy_of(each) is Remedy.REBUILD for each in found)
+    if subject.kernel.headers is None and (needs_build or _matters_soon(subject)):
+        yield _headers_missing(subject, needs_build=needs_build)
+    if needs_build:
+        yield from _toolchain(subject)
+        yield from _room(subject)
+    profile = subject.profile
+    if profile is not None and not profile.supports(subject.kernel.release):
+        unsound = any(each.severity is Severity.HOLD for each in found)
+        yield subject.finding(
+            "kernel-unsupported",
+            f"{profile.module} supports {profile.kernel_range} (from {profile.origin}).",
+            severity=Severity.HOLD if unsound else Severity.WARN,
+        )
+
+
+def _matters_soon(subject: Subject) -> bool:
+    host = subject.inventory.host
+    return subject.kernel.release in {host.running, host.next_boot}
+
+
+def _headers_missing(subject: Subject, *, needs_build: bool) -> Finding:
+    host = subject.inventory.host
+    package = host.headers_package.replace("{kernel}", subject.kernel.release.text)
+    return subject.finding(
+        "headers-missing",
+        "A build is needed now." if needs_build else "Nothing has to be built now.",
+        severity=Severity.HOLD if needs_build else Severity.WARN,
+        detail_command=f"apt install {package}",
+    )
+
+
+def _toolchain(subject: Subject) -> Iterator[Finding]:
+    tools = subject.inventory.toolchain
+    missing = [
+        *([] if tools.compilers else ["gcc"]),
+        *([] if tools.make else ["make"]),
+    ]
+    if missing:
+        yield subject.finding(
+            "toolchain-missing",
+            f"Not found: {' and '.join(missing)}.",
+            detail_command=f"apt install {' '.join(missing)}",
+        )
+
+
+def _room(subject: Subject) -> Iterator[Finding]:
+    initramfs = subject.kernel.initramfs
+    for room in subject.inventory.rooms:
+        if room.path == "/boot":
+            # A new image is written beside the old one before the two are swapped.
+            needed = initramfs.times.size * 11 // 10 if isinstance(initramfs, Initramfs) else 0
+            names = [pair.name for pair in subject.build.pairs] if subject.build else []
+            wanted = any(subject.wanted_in_initramfs(name) for name in names)
+            needed = needed if wanted else 0
+        else:
+            needed = subject.policy.build_room_bytes
+        if room.free_bytes < needed:
+            yield subject.finding(
+                "space-low",
+                f"{room.free_bytes // _MIB} MiB are free, {needed // _MIB} MiB are needed.",
+                detail_path=room.path,
+            )
+
+
+def has_usable_headers(subject: Subject) -> bool:
+    """There are headers that a build can use."""
+    return isinstance(subject.kernel.headers, Headers)

@@ -1,0 +1,188 @@
+"""Was the module built before its image was there, or before the image was replaced?
+
+The rule: a build that began before the image now installed was unpacked is bad. The order in which
+packages were *configured* says nothing: dpkg unpacks everything first, and a build from the headers'
+postinst in the same transaction already sees the image.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from kernward.core.diagnose.sound import content_is_proven, imports_are_proven
+from kernward.core.diagnose.subject import Subject
+from kernward.core.facts import KernelPackage, MapReading, Moment, PackageRole
+from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.timeline import (
+    Start,
+    Unpack,
+    build_start,
+    file_times_are_original,
+    image_birth,
+    image_packages,
+    kernel_events,
+    packages_with,
+    unpacks,
+)
+
+
+class Order(enum.Enum):
+    """How a build stands to a package's arrival."""
+
+    AFTER = "after"
+    BEFORE = "before"
+    REPLACED = "replaced"
+    NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One build against one package (or the image's files), and what shows it."""
+
+    order: Order
+    what: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+def rule(subject: Subject) -> Iterator[Finding]:
+    """``headers-before-image`` and ``image-replaced``."""
+    if subject.build is None:
+        return
+    start = build_start(subject.build)
+    judgements = _judgements(subject, start)
+    order = _worst(judgements)
+    if order is Order.AFTER or content_is_proven(subject):
+        return
+    decisive = [each for each in judgements if each.order is order]
+    evidence = tuple(dict.fromkeys(item for each in decisive for item in each.evidence))
+    if start is not None:
+        began = Evidence(f"build of {subject.module.name} began", start.shown.source, start.shown)
+        evidence = (began, *evidence)
+    evidence += tuple(Evidence(line, "source") for line in subject.module.scan.evidence[:2])
+    code = "image-replaced" if order is Order.REPLACED else "headers-before-image"
+    if order is Order.NOT_KNOWN and subject.reads_map is MapReading.NO:
+        return
+    yield subject.finding(
+        code,
+        _detail(subject, order, decisive),
+        *evidence,
+        severity=_severity(subject, order),
+        uncertain=order is Order.NOT_KNOWN,
+    )
+
+
+def _severity(subject: Subject, order: Order) -> Severity:
+    if order is Order.NOT_KNOWN:
+        return Severity.WARN
+    harmless = subject.reads_map is MapReading.NO
+    if order is Order.REPLACED:
+        harmless = harmless and imports_are_proven(subject)
+    return Severity.WARN if harmless else Severity.HOLD
+
+
+def _detail(subject: Subject, order: Order, decisive: list[Judgement]) -> str:
+    what = " and ".join(dict.fromkeys(each.what for each in decisive))
+    said = {
+        Order.NOT_KNOWN: f"Whether it was built before {what} cannot be told from the records left "
+        "here; building it again settles that.",
+    }.get(order, f"Seen: {what}.")
+    reading = {
+        MapReading.YES: "This module reads a symbol map when it is built.",
+        MapReading.NO: "Its sources read no symbol map, so it most likely works.",
+        MapReading.NOT_KNOWN: "Whether it reads a symbol map is not known.",
+    }[subject.reads_map]
+    return f"{said} {reading}"
+
+
+def _worst(judgements: list[Judgement]) -> Order:
+    orders = {each.order for each in judgements}
+    for order in (Order.BEFORE, Order.REPLACED, Order.NOT_KNOWN):
+        if order in orders:
+            return order
+    return Order.AFTER
+
+
+def _judgements(subject: Subject, start: Optional[Start]) -> list[Judgement]:
+    if start is None:
+        return [Judgement(Order.NOT_KNOWN, "the image was installed")]
+    kernel = subject.kernel
+    images = [_against_log(subject, start, package) for package in image_packages(kernel)]
+    known = [each for each in images if each is not None]
+    headers = [
+        _against_log(subject, start, package)
+        for package in packages_with(kernel, PackageRole.HEADERS)
+        if package not in image_packages(kernel)
+    ]
+    replaced = [each for each in headers if each is not None and each.order is Order.REPLACED]
+    if len(known) < len(images) or not images or _worst(known) is Order.NOT_KNOWN:
+        # A package whose log is gone, an image that no package owns, or a tie within a second.
+        by_files = _against_files(subject, start)
+        settled = [each for each in known if each.order is not Order.NOT_KNOWN]
+        return [*settled, by_files, *replaced]
+    return [*known, *replaced]
+
+
+def _against_log(subject: Subject, start: Start, package: KernelPackage) -> Optional[Judgement]:
+    """What the package log tells; None where it does not reach back to the arrival."""
+    found = unpacks(kernel_events(subject.kernel), package)
+    if not found or found[-1].revision != package.revision:
+        return None
+    later = [unpack for unpack in found if start.latest_ns < unpack.when.ns]
+    ties = [
+        unpack
+        for unpack in found
+        if unpack not in later and start.earliest_ns <= unpack.when.latest_ns
+    ]
+    if not later and not ties:
+        return Judgement(Order.AFTER, f"{package.name} was there before")
+    before = _revision_at(later or ties)
+    if before == package.revision:
+        return Judgement(Order.AFTER, f"{package.name} was only reinstalled")
+    if not later:
+        what = f"{package.name} was unpacked (in the same second)"
+        return Judgement(Order.NOT_KNOWN, what, _shown(ties))
+    if before is None:
+        return Judgement(
+            Order.BEFORE,
+            f"{package.name} {package.revision} was unpacked after the build began",
+            _shown(later),
+        )
+    return Judgement(
+        Order.REPLACED,
+        f"{package.name} {before} was replaced by {package.revision} after the build began",
+        _shown(later),
+    )
+
+
+def _revision_at(later: list[Unpack]) -> Optional[str]:
+    """The revision that was installed before the first of these unpackings."""
+    return later[0].old_revision
+
+
+def _shown(found: list[Unpack]) -> tuple[Evidence, ...]:
+    last = found[-1]
+    return (Evidence(f"{last.package} {last.revision} unpacked", last.when.source, last.when),)
+
+
+def _against_files(subject: Subject, start: Start) -> Judgement:
+    """What the files' own times tell, where they are those of the unpacking."""
+    arrived = image_birth(subject.kernel)
+    what = f"the image of {subject.kernel.release} was installed"
+    if arrived is None or not file_times_are_original(subject.kernel, subject.build):
+        return Judgement(Order.NOT_KNOWN, what)
+    evidence = (Evidence("image files came into place", arrived.source, arrived),)
+    if start.latest_ns < arrived.ns:
+        return Judgement(Order.BEFORE, f"{what} after the build began", evidence)
+    if start.earliest_ns >= arrived.ns:
+        return Judgement(Order.AFTER, what, evidence)
+    if _ended_before(subject, arrived):
+        return Judgement(Order.BEFORE, f"{what} after the build ended", evidence)
+    return Judgement(Order.NOT_KNOWN, f"{what} (in the same second)", evidence)
+
+
+def _ended_before(subject: Subject, arrived: Moment) -> bool:
+    ends = [times.mtime_ns for times in (subject.build.build_times if subject.build else ())]
+    return bool(ends) and max(ends) < arrived.ns

@@ -1,0 +1,210 @@
+"""What a rule is asked about: one dkms module on one bootable kernel, with all that is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from kernward.core.catalogue import KINDS
+from kernward.core.facts import (
+    DkmsBuild,
+    DkmsConf,
+    DkmsModule,
+    Inventory,
+    Kernel,
+    KernelConfig,
+    KernelRelease,
+    MapReading,
+)
+from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.policy import Policy
+from kernward.core.profiles import Profile, numbers
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The question put to a rule. ``build`` is None where dkms has none for this kernel."""
+
+    inventory: Inventory
+    policy: Policy
+    kernel: Kernel
+    module: DkmsModule
+    build: Optional[DkmsBuild]
+    profile: Optional[Profile]
+
+    @property
+    def is_running(self) -> bool:
+        """This kernel runs now."""
+        return self.inventory.host.running == self.kernel.release
+
+    @property
+    def reads_map(self) -> MapReading:
+        """Whether its build looks addresses up, by profile or by its sources."""
+        if self.profile is not None and self.profile.reads_map is not None:
+            return MapReading.YES if self.profile.reads_map else MapReading.NO
+        if self.profile is not None and self.profile.pointers:
+            return MapReading.YES
+        return self.module.scan.reads_map
+
+    def wanted_in_initramfs(self, name: str) -> bool:
+        """A profile, a setting or the host's own configuration wants it in the initramfs."""
+        profile = self.profile if self.profile and self.profile.module == name else None
+        if profile is not None and (profile.in_initramfs or profile.early_boot):
+            return True
+        names = {name, self.module.name}
+        return bool(names & self.policy.in_initramfs) or name in self.inventory.initramfs_entries
+
+    def wanted_loaded(self, name: str) -> bool:
+        """A profile or a setting wants it loaded whenever its kernel runs."""
+        if self.profile is not None and self.profile.module == name and self.profile.load:
+            return True
+        return bool({name, self.module.name} & self.policy.load)
+
+    def finding(
+        self,
+        code: str,
+        detail: str = "",
+        *evidence: Evidence,
+        severity: Optional[Severity] = None,
+        uncertain: bool = False,
+        **words: str,
+    ) -> Finding:
+        """A finding of this code about this module on this kernel."""
+        return finding(
+            code,
+            detail,
+            *evidence,
+            severity=severity,
+            uncertain=uncertain,
+            kernel=self.kernel.release,
+            module=self.module.name,
+            version=self.module.version,
+            **words,
+        )
+
+
+def finding(  # noqa: PLR0913 (the parts of a finding)
+    code: str,
+    detail: str = "",
+    *evidence: Evidence,
+    kernel: Optional[KernelRelease] = None,
+    module: Optional[str] = None,
+    version: Optional[str] = None,
+    severity: Optional[Severity] = None,
+    uncertain: bool = False,
+    **words: str,
+) -> Finding:
+    """A finding of this code, its texts filled in from the catalogue."""
+    kind = KINDS[code]
+    names = {
+        "kernel": str(kernel or "the kernel"),
+        "module": module or "the module",
+        "version": version or "",
+        "detail": detail,
+        **words,
+    }
+    return Finding(
+        code=code,
+        severity=severity or kind.severity,
+        kernel=kernel,
+        module=module,
+        version=version,
+        summary=kind.summary.format_map(names),
+        explanation=kind.explanation.format_map(names).strip(),
+        next_step=kind.next_step.format_map(names),
+        evidence=evidence,
+        uncertain=uncertain,
+    )
+
+
+def is_guarded(module: DkmsModule, policy: Policy) -> bool:
+    """AUTOINSTALL modules are judged; settings and profiles add, settings take away."""
+    if module.name in policy.leave:
+        return False
+    if module.name in policy.guard or policy.profile_of(module.name) is not None:
+        return True
+    # An unreadable dkms.conf may well ask for AUTOINSTALL: what cannot be read is guarded.
+    return module.conf.autoinstall if isinstance(module.conf, DkmsConf) else True
+
+
+def is_selected(module: DkmsModule, policy: Policy) -> bool:
+    """``--module`` names it, or names nothing."""
+    if not policy.modules:
+        return True
+    conf = module.conf
+    built = {each.name for each in conf.modules} if isinstance(conf, DkmsConf) else set()
+    return bool(policy.modules & {module.name, *built})
+
+
+def excluded(module: DkmsModule, kernel: Kernel) -> bool:
+    """BUILD_EXCLUSIVE_* says that this kernel is none of the module's: dkms skips it (exit 77)."""
+    conf = module.conf
+    if not isinstance(conf, DkmsConf):
+        return False
+    if _kernel_excluded(conf, kernel.release):
+        return True
+    return any(not _config_holds(kernel, option) for option in conf.build_exclusive_config.split())
+
+
+def _kernel_excluded(conf: DkmsConf, release: KernelRelease) -> bool:
+    if conf.build_exclusive_kernel:
+        try:
+            # bash's =~ is an extended regular expression, unanchored; Python's is close enough
+            # for what dkms.conf files hold, and one that it refuses excludes nothing.
+            if not re.search(conf.build_exclusive_kernel, release.text):
+                return True
+        except re.error:
+            return False
+    version = numbers(release.text)
+    low = numbers(conf.build_exclusive_kernel_min)
+    high = numbers(conf.build_exclusive_kernel_max)
+    return bool(low and version < low) or bool(high and version[: len(high)] > high)
+
+
+def _config_holds(kernel: Kernel, option: str) -> bool:
+    # dkms greps for CONFIG_X=[ym], or "not set or absent" for !CONFIG_X; with no config it builds.
+    if not isinstance(kernel.config, KernelConfig):
+        return True
+    value = kernel.config_says(option.lstrip("!").removeprefix("CONFIG_"))
+    present = value in {"y", "m"}
+    return not present if option.startswith("!") else present
+
+
+def subjects(inventory: Inventory, policy: Policy) -> Iterator[Subject]:
+    """Every guarded module on every bootable kernel: the version installed there, else the newest."""
+    if not isinstance(inventory.modules, tuple):
+        return
+    by_name: dict[str, list[DkmsModule]] = {}
+    for module in inventory.modules:
+        if module.registered and is_guarded(module, policy) and is_selected(module, policy):
+            by_name.setdefault(module.name, []).append(module)
+    for kernel in inventory.kernels:
+        if not kernel.bootable or (policy.kernels and kernel.release not in policy.kernels):
+            continue
+        for name in sorted(by_name):
+            subject = _subject(inventory, policy, kernel, by_name[name])
+            if subject is not None:
+                yield subject
+
+
+def _subject(
+    inventory: Inventory, policy: Policy, kernel: Kernel, versions: list[DkmsModule]
+) -> Optional[Subject]:
+    newest_first = sorted(versions, key=lambda each: version_key(each.version), reverse=True)
+    profile = policy.profile_of(versions[0].name)
+    for wanted in ("installed", "built"):
+        for module in newest_first:
+            build = module.build_for(kernel.release)
+            if build is not None and build.state.value.startswith(wanted):
+                return Subject(inventory, policy, kernel, module, build, profile)
+    for module in newest_first:
+        if not excluded(module, kernel):
+            return Subject(inventory, policy, kernel, module, None, profile)
+    return None
+
+
+def version_key(version: str) -> KernelRelease:
+    """Sorts dkms versions as numbers where they are numbers."""
+    return KernelRelease(version)

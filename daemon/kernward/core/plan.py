@@ -1,0 +1,267 @@
+"""Findings in, ordered plan out. Nothing sound is touched, nothing is done twice.
+
+Each kernel is a lane of its own: builds in the order of BUILD_DEPENDS, then one depmod, one
+initramfs after the last module, and loading where that kernel runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from kernward.core.diagnose.bootable import module_name
+from kernward.core.diagnose.subject import Subject, subjects, version_key
+from kernward.core.facts import (
+    DkmsConf,
+    DkmsModule,
+    DkmsState,
+    Headers,
+    InitramfsTool,
+    Inventory,
+    Kernel,
+    KernelRelease,
+    LoadedModule,
+    ModuleFile,
+)
+from kernward.core.findings import Finding, Severity
+from kernward.core.policy import Policy
+from kernward.core.remedies import Remedy, remedy_of
+from kernward.core.steps import Plan, Step, StepKind, Unfixable
+
+# A finding about what it takes to build, on which a build would fail for sure.
+_BLOCKS_BUILD = ("headers-missing", "toolchain-missing", "source-broken", "kernel-unsupported")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one module needs on one kernel."""
+
+    subject: Subject
+    codes: tuple[str, ...]
+    remedies: frozenset[Remedy]
+    blocked_by: tuple[Finding, ...]
+
+    @property
+    def changes_file(self) -> bool:
+        """The installed file will be another one afterwards."""
+        changing = {Remedy.REBUILD, Remedy.INSTALL, Remedy.RESTORE}
+        return bool(self.remedies & changing) and not self.blocked_by
+
+
+def plan(findings: Sequence[Finding], inventory: Inventory, policy: Policy) -> Plan:
+    """The steps that make the findings go away, and what only a person can mend."""
+    forgotten = [each for each in findings if remedy_of(each) is Remedy.REGISTER]
+    steps = list(_register(forgotten))
+    blocked: list[Unfixable] = []
+    planned = _with_registered(inventory, forgotten)
+    by_kernel: dict[KernelRelease, list[_Work]] = {}
+    for subject in subjects(planned, policy):
+        work = _work(subject, findings, forgotten)
+        if work.remedies:
+            by_kernel.setdefault(subject.kernel.release, []).append(work)
+        blocked += _blocked(work)
+    for release in _order(inventory, by_kernel):
+        steps += _lane(by_kernel[release])
+    by_hand = [
+        Unfixable(each, each.next_step)
+        for each in findings
+        if remedy_of(each) is Remedy.BY_HAND and each.severity is Severity.HOLD
+    ]
+    return Plan(tuple(steps), (*by_hand, *blocked))
+
+
+def _order(inventory: Inventory, kernels: dict[KernelRelease, list[_Work]]) -> list[KernelRelease]:
+    """The running kernel first (a service may wait), then the next one, then the newest."""
+    first = [inventory.host.running, inventory.host.next_boot]
+    rest = sorted(kernels, reverse=True)
+    return list(dict.fromkeys(each for each in (*first, *rest) if each in kernels))
+
+
+# ---- what is to be done
+
+
+def _register(forgotten: Sequence[Finding]) -> Iterator[Step]:
+    for each in forgotten:
+        assert each.module is not None  # noqa: S101 (an unregistered finding names its module)
+        yield Step(StepKind.REGISTER, None, (each.module,), each.version, (each.code,))
+
+
+def _with_registered(inventory: Inventory, forgotten: Sequence[Finding]) -> Inventory:
+    """The inventory as it will be once dkms knows the forgotten modules again."""
+    names = {(each.module, each.version) for each in forgotten}
+    if not names or not isinstance(inventory.modules, tuple):
+        return inventory
+    modules = tuple(
+        replace(module, registered=True) if (module.name, module.version) in names else module
+        for module in inventory.modules
+    )
+    return replace(inventory, modules=modules)
+
+
+def _work(subject: Subject, findings: Sequence[Finding], forgotten: Sequence[Finding]) -> _Work:
+    own = [each for each in findings if _is_about(each, subject)]
+    remedies = {remedy_of(each) for each in own} - {Remedy.BY_HAND, Remedy.NONE}
+    codes = [each.code for each in own if remedy_of(each) in remedies]
+    if any(each.module == subject.module.name for each in forgotten):
+        remedies.add(Remedy.REBUILD)
+        codes.append("unregistered")
+    if Remedy.RESTORE in remedies and not _good_copy(subject, own):
+        remedies = remedies - {Remedy.RESTORE} | {Remedy.REBUILD}
+    if Remedy.REBUILD in remedies:
+        remedies -= {Remedy.RESTORE, Remedy.INSTALL}
+    blocked_by = tuple(each for each in own if each.code in _BLOCKS_BUILD)
+    if Remedy.REBUILD not in remedies:
+        blocked_by = ()
+    elif not isinstance(subject.kernel.headers, Headers) and not blocked_by:
+        blocked_by = tuple(own[:1])
+    return _Work(subject, tuple(dict.fromkeys(codes)), frozenset(remedies), blocked_by)
+
+
+def _is_about(finding: Finding, subject: Subject) -> bool:
+    return finding.kernel == subject.kernel.release and finding.module == subject.module.name
+
+
+def _good_copy(subject: Subject, own: Sequence[Finding]) -> bool:
+    """Dkms's own copy is there and nothing says that it is unsound."""
+    pairs = subject.build.pairs if subject.build is not None else ()
+    suspicious = any(remedy_of(each) is Remedy.REBUILD for each in own)
+    return not suspicious and all(isinstance(pair.built, ModuleFile) for pair in pairs)
+
+
+def _blocked(work: _Work) -> Iterator[Unfixable]:
+    for each in work.blocked_by:
+        if each.severity is not Severity.HOLD:
+            yield Unfixable(each, each.next_step)
+
+
+# ---- in which order
+
+
+def _lane(works: Sequence[_Work]) -> Iterator[Step]:
+    """All steps of one kernel."""
+    kernel = works[0].subject.kernel
+    for work in _by_dependency(works):
+        yield from _module_steps(work)
+    changed = [work for work in works if work.changes_file]
+    indexed = [work for work in works if Remedy.INDEX in work.remedies or work in changed]
+    if indexed:
+        yield _kernel_step(StepKind.DEPMOD, kernel, indexed)
+    yield from _initramfs_steps(kernel, works)
+    yield from _load_steps(kernel, works)
+
+
+def _by_dependency(works: Sequence[_Work]) -> list[_Work]:
+    """BUILD_DEPENDS first; a cycle is left in alphabetical order, as dkms would fail on it."""
+    todo = {work.subject.module.name: work for work in sorted(works, key=_name)}
+    done: list[_Work] = []
+    while todo:
+        ready = [name for name in todo if not (set(_depends(todo[name])) & set(todo) - {name})]
+        done += [todo.pop(name) for name in (ready or list(todo))]
+    return done
+
+
+def _name(work: _Work) -> str:
+    return work.subject.module.name
+
+
+def _depends(work: _Work) -> tuple[str, ...]:
+    conf = work.subject.module.conf
+    return conf.build_depends if isinstance(conf, DkmsConf) else ()
+
+
+def _module_steps(work: _Work) -> Iterator[Step]:
+    if not work.changes_file:
+        return
+    subject = work.subject
+    kinds = {
+        Remedy.RESTORE: (StepKind.RESTORE,),
+        Remedy.INSTALL: (StepKind.INSTALL,),
+        Remedy.REBUILD: (StepKind.BUILD, StepKind.SWAP),
+    }
+    installed = subject.build is not None and subject.build.state is not DkmsState.BUILT
+    version = _version_to_build(subject, work)
+    for remedy, steps in kinds.items():
+        if remedy in work.remedies:
+            again = remedy is Remedy.REBUILD and (
+                not installed or version != subject.module.version
+            )
+            for kind in (*steps, *((StepKind.INSTALL,) if again else ())):
+                release = subject.kernel.release
+                yield Step(kind, release, (subject.module.name,), version, work.codes)
+
+
+def _version_to_build(subject: Subject, work: _Work) -> str:
+    """The newest registered version when one waits, else the one that is there."""
+    versions = [subject.module.version]
+    modules = subject.inventory.modules if isinstance(subject.inventory.modules, tuple) else ()
+    if "not-built" in work.codes:
+        versions += [each.version for each in modules if _may_replace(each, subject)]
+    return max(versions, key=version_key)
+
+
+def _may_replace(other: DkmsModule, subject: Subject) -> bool:
+    conf = other.conf
+    usable = other.registered and other.source is not None
+    same = other.name == subject.module.name
+    return same and usable and isinstance(conf, DkmsConf) and conf.autoinstall
+
+
+def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
+    if works[0].subject.inventory.initramfs_tool is InitramfsTool.NONE:
+        return
+    concerned, names = [], set()
+    for work in works:
+        own = {name for name in _kernel_modules(work) if work.subject.wanted_in_initramfs(name)}
+        held = {name for name in _kernel_modules(work) if _is_inside(kernel, name)}
+        if (Remedy.INITRAMFS in work.remedies and (own or held)) or (
+            work.changes_file and (own or held)
+        ):
+            concerned.append(work)
+            names |= own
+    if not concerned:
+        return
+    missing = names - concerned[0].subject.inventory.initramfs_entries
+    if missing:
+        yield _kernel_step(StepKind.INITRAMFS_ENTRY, kernel, concerned, tuple(sorted(missing)))
+    yield _kernel_step(StepKind.INITRAMFS, kernel, concerned)
+
+
+def _kernel_modules(work: _Work) -> tuple[str, ...]:
+    build, conf = work.subject.build, work.subject.module.conf
+    if build is not None:
+        return tuple(module_name(pair) for pair in build.pairs)
+    if isinstance(conf, DkmsConf):
+        named = (each.destination_name or each.name for each in conf.modules)
+        return tuple(name.replace("-", "_") for name in named)
+    return ()
+
+
+def _is_inside(kernel: Kernel, name: str) -> bool:
+    return name in getattr(kernel.initramfs, "modules", {})
+
+
+def _load_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
+    """Only into the running kernel, and only what is not loaded: nothing is ever unloaded."""
+    loaded = works[0].subject.inventory.loaded
+    if not works[0].subject.is_running or not isinstance(loaded, dict):
+        return
+    for work in works:
+        names = [
+            name
+            for name in _kernel_modules(work)
+            if work.subject.wanted_loaded(name) and not _is_loaded(loaded, name)
+        ]
+        if names and not work.blocked_by:
+            yield _kernel_step(StepKind.LOAD, kernel, [work], tuple(names))
+
+
+def _is_loaded(loaded: dict[str, LoadedModule], name: str) -> bool:
+    return name in loaded
+
+
+def _kernel_step(
+    kind: StepKind, kernel: Kernel, works: Sequence[_Work], names: tuple[str, ...] = ()
+) -> Step:
+    modules = tuple(sorted(_name(work) for work in works))
+    codes = tuple(dict.fromkeys(code for work in works for code in work.codes))
+    return Step(kind, kernel.release, modules, None, codes, names)

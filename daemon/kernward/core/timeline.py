@@ -1,0 +1,211 @@
+"""What happened when: the moments that decide about one kernel and its builds, with their sources.
+
+Two kinds of record tell of an image's arrival. Package logs have one-second local times and know
+revisions. File times (statx) have nanoseconds, but copying a tree (``cp -a``, a restore, imaging)
+makes them all anew. So file times count only where something shows that they are original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from kernward.core.facts import (
+    SECOND_NS,
+    BuildLog,
+    DkmsBuild,
+    DkmsModule,
+    FileTimes,
+    Initramfs,
+    Inventory,
+    Kernel,
+    KernelPackage,
+    Moment,
+    PackageAction,
+    PackageEvent,
+    PackageRole,
+)
+
+# dpkg logs "unpacked" after the last file is in place; a big kernel on a slow disk takes minutes.
+_LONGEST_UNPACK_NS = 15 * 60 * SECOND_NS
+# Clocks of log and file system agree to the second; rounding may put one a second later.
+_SLACK_NS = 2 * SECOND_NS
+# A packaged file's mtime is its build date. Nearer than this, it was made here (a signed vmlinuz).
+_MADE_HERE_NS = 60 * SECOND_NS
+
+
+@dataclass(frozen=True)
+class Unpack:
+    """One unpacking of a package: what was there before (None: nothing) and what came."""
+
+    package: str
+    old_revision: Optional[str]
+    revision: str
+    when: Moment
+
+
+@dataclass(frozen=True)
+class Start:
+    """When a build began, as narrowly as its records tell: between ``earliest`` and ``latest``."""
+
+    earliest_ns: int
+    latest_ns: int
+    shown: Moment
+
+
+def unpacks(events: Iterable[PackageEvent], package: KernelPackage) -> tuple[Unpack, ...]:
+    """The unpackings of one package that the logs tell of, oldest first."""
+    found = []
+    old: Optional[str] = None
+    for event in events:
+        if event.package != package.name or event.architecture not in {package.architecture, ""}:
+            continue
+        if event.action is PackageAction.UNPACK_BEGAN:
+            old = event.old_revision
+        elif event.action is PackageAction.UNPACKED:
+            found.append(Unpack(event.package, old, event.revision, event.when))
+            old = event.revision
+        elif event.action is PackageAction.REMOVED:
+            old = None
+    return tuple(found)
+
+
+def packages_with(kernel: Kernel, *roles: PackageRole) -> tuple[KernelPackage, ...]:
+    """The kernel's packages that have one of the roles."""
+    if not isinstance(kernel.packages, tuple):
+        return ()
+    return tuple(each for each in kernel.packages if each.roles & set(roles))
+
+
+def kernel_events(kernel: Kernel) -> tuple[PackageEvent, ...]:
+    """The kernel's package events; none where they could not be read."""
+    return kernel.events if isinstance(kernel.events, tuple) else ()
+
+
+def image_packages(kernel: Kernel) -> tuple[KernelPackage, ...]:
+    """Whatever owns vmlinuz, the map or the modules: Ubuntu has these in several packages."""
+    return packages_with(kernel, PackageRole.IMAGE, PackageRole.MAP, PackageRole.MODULES)
+
+
+def birth(times: FileTimes) -> int:
+    """When the file came to be here, as well as the file system tells."""
+    return times.birth_ns if times.birth_ns is not None else times.ctime_ns
+
+
+def file_times_are_original(kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
+    """The births of this kernel's files are those of their unpacking, not of a later copy.
+
+    Shown by the package log where it tells of the unpacking, else by what dkms made here: a file
+    that was written in place was born no later than it was last written.
+    """
+    arrived = image_birth(kernel)
+    if arrived is None:
+        return False
+    events = kernel_events(kernel)
+    last = [unpacks(events, package)[-1:] for package in image_packages(kernel)]
+    logged = [unpack.when for found in last for unpack in found]
+    if logged:
+        newest = max(when.latest_ns for when in logged)
+        return newest - _LONGEST_UNPACK_NS <= arrived.ns <= newest + _SLACK_NS
+    made_here = build.build_times if build is not None else ()
+    return bool(made_here) and all(
+        times.birth_ns is not None and times.birth_ns <= times.mtime_ns + _SLACK_NS
+        for times in made_here
+    )
+
+
+def image_birth(kernel: Kernel) -> Optional[Moment]:
+    """When the image's files came here by their own times.
+
+    The earliest of them: unpacking makes all anew, while a later touch (a signed vmlinuz, a
+    ``chmod``) is one file's. Files made here rather than unpacked do not count.
+    """
+    unpacked = [
+        times for times in kernel.image_files if birth(times) - times.mtime_ns > _MADE_HERE_NS
+    ]
+    if not unpacked:
+        return None
+    first = min(unpacked, key=birth)
+    kind = "birth" if first.birth_ns is not None else "ctime"
+    return Moment(birth(first), 1, f"{kind} of {first.path}")
+
+
+def build_start(build: DkmsBuild) -> Optional[Start]:
+    """When the build began: line 2 of its log to the second, the log file's birth more exactly."""
+    log = build.log if isinstance(build.log, BuildLog) else None
+    ends = [times.mtime_ns for times in build.build_times]
+    if log is None or log.began is None:
+        if not ends:
+            return None
+        # Only its end is known; it began before that, and no build takes a day.
+        newest = max(build.build_times, key=lambda times: times.mtime_ns)
+        shown = Moment(newest.mtime_ns, 1, f"mtime of {newest.path} (the build's end)")
+        return Start(newest.mtime_ns, newest.mtime_ns, shown)
+    began = log.began
+    earliest, latest = began.ns, began.latest_ns
+    born = [times.birth_ns for times in build.build_times if times.path == log.path]
+    for at in born:
+        if at is not None and began.ns - _SLACK_NS <= at <= began.latest_ns + _SLACK_NS:
+            return Start(at, at, Moment(at, 1, f"birth of {log.path}"))
+    if ends:
+        latest = max(earliest, min(latest, max(ends)))
+    return Start(earliest, latest, began)
+
+
+# ---- for people
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a kernel's story."""
+
+    when: Moment
+    what: str
+
+
+def story(inventory: Inventory, kernel: Kernel) -> tuple[Entry, ...]:
+    """Everything that the records tell of one kernel, in order."""
+    modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
+    entries = [
+        *_package_entries(kernel),
+        *_file_entries(kernel),
+        *(entry for module in modules for entry in _build_entries(module, kernel)),
+    ]
+    return tuple(sorted(entries, key=lambda entry: entry.when.ns))
+
+
+def _package_entries(kernel: Kernel) -> Iterator[Entry]:
+    for event in kernel_events(kernel):
+        revision = event.revision
+        if event.action is PackageAction.UNPACK_BEGAN and event.old_revision:
+            revision = f"{event.old_revision} -> {event.revision}"
+        yield Entry(event.when, f"{event.package} {event.action.value} ({revision})")
+
+
+def _file_entries(kernel: Kernel) -> Iterator[Entry]:
+    arrived = image_birth(kernel)
+    if arrived is not None:
+        yield Entry(arrived, "image files came into place")
+    if isinstance(kernel.initramfs, Initramfs):
+        times = kernel.initramfs.times
+        source = f"mtime of {times.path}"
+        yield Entry(Moment(times.mtime_ns, 1, source), "initramfs written")
+
+
+def _build_entries(module: DkmsModule, kernel: Kernel) -> Iterator[Entry]:
+    build = module.build_for(kernel.release)
+    if build is not None:
+        start = build_start(build)
+        if start is not None:
+            yield Entry(start.shown, f"{module.name} {module.version} build began")
+        for pair in build.pairs:
+            for seen, what in ((pair.built, "built"), (pair.installed, "installed")):
+                times = getattr(seen, "times", None)
+                if times is not None:
+                    moment = Moment(times.mtime_ns, 1, f"mtime of {times.path}")
+                    yield Entry(moment, f"{pair.name} {what}")
+    failed = module.failed_log
+    if isinstance(failed, BuildLog) and failed.kernel == kernel.release.text and failed.began:
+        code = f" (exit code {failed.exit_code})" if failed.exit_code else ""
+        yield Entry(failed.began, f"{module.name} {module.version} build failed{code}")
