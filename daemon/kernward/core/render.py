@@ -1,0 +1,363 @@
+"""Core values as JSON-able dicts (schema 1) and as lines for people (at most 100 columns)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Optional
+
+from kernward.core.facts import (
+    SECOND_NS,
+    DkmsBuild,
+    DkmsModule,
+    DkmsPair,
+    DkmsTool,
+    Headers,
+    Initramfs,
+    Inventory,
+    Kernel,
+    KernelPackage,
+    MissingFile,
+    ModuleFile,
+    ModuleFileSeen,
+    Moment,
+    Unknown,
+)
+from kernward.core.findings import Evidence, Finding
+from kernward.core.outcomes import Verdict
+from kernward.core.steps import Plan, Step
+from kernward.core.timeline import Entry
+
+SCHEMA = 1
+_WIDTH = 100
+Json = dict[str, Any]
+
+
+def iso(ns: int) -> str:
+    """UTC, with as many digits as a second has; the precision stands beside it."""
+    whole, rest = divmod(ns, SECOND_NS)
+    text = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}Z" if rest else f"{text}Z"
+
+
+# ---- JSON
+
+
+def inventory_dict(inventory: Inventory) -> Json:
+    """Host, kernels and modules: the part that ``inventory`` and ``check`` share."""
+    modules = inventory.modules
+    return {
+        "schema": SCHEMA,
+        "host": _host(inventory),
+        "kernels": [_kernel(each, inventory) for each in inventory.kernels],
+        "modules": [_module(each) for each in modules] if isinstance(modules, tuple) else [],
+        "unknown": [_unknown(each) for each in _all_unknown(inventory)],
+    }
+
+
+def check_dict(inventory: Inventory, findings: Iterable[Finding], verdict: Verdict) -> Json:
+    """What ``check --json`` prints."""
+    return {
+        **inventory_dict(inventory),
+        "findings": [_finding(each) for each in findings],
+        "verdict": {"state": verdict.state.value, "reasons": list(verdict.reasons)},
+    }
+
+
+def plan_dict(plan: Plan, commands: Mapping[Step, tuple[str, ...]]) -> Json:
+    """What ``plan --json`` prints. ``command`` is empty for what needs no outside program."""
+    return {
+        "schema": SCHEMA,
+        "steps": [
+            {
+                "kind": step.kind.value,
+                "kernel": _text(step.kernel),
+                "module": step.module,
+                "version": step.version,
+                "modules": list(step.modules),
+                "because": list(step.because),
+                "command": list(commands.get(step, ())),
+            }
+            for step in plan.steps
+        ],
+        "unfixable": [{**_finding(each.finding), "reason": each.reason} for each in plan.unfixable],
+    }
+
+
+def timeline_dict(kernel: Kernel, entries: Iterable[Entry]) -> Json:
+    """What ``timeline --json`` prints."""
+    return {
+        "schema": SCHEMA,
+        "kernel": str(kernel.release),
+        "events": [{"what": each.what, **_moment(each.when)} for each in entries],
+    }
+
+
+def _host(inventory: Inventory) -> Json:
+    host, dkms = inventory.host, inventory.dkms
+    next_boot = host.next_boot
+    return {
+        "name": host.name,
+        "root": host.root,
+        "system": host.system,
+        "architecture": host.architecture,
+        "running": _text(host.running),
+        "next_boot": None if isinstance(next_boot, Unknown) else _text(next_boot),
+        "dkms": dkms.version if isinstance(dkms, DkmsTool) else None,
+        "initramfs_tool": inventory.initramfs_tool.value,
+        "looked_at": iso(host.looked_at_ns),
+    }
+
+
+def _kernel(kernel: Kernel, inventory: Inventory) -> Json:
+    headers = kernel.headers if isinstance(kernel.headers, Headers) else None
+    initramfs = kernel.initramfs if isinstance(kernel.initramfs, Initramfs) else None
+    packages: Sequence[KernelPackage] = (
+        kernel.packages if isinstance(kernel.packages, tuple) else ()
+    )
+    return {
+        "release": str(kernel.release),
+        "image": kernel.image.path if kernel.image else None,
+        "bootable": kernel.bootable,
+        "running": inventory.host.running == kernel.release,
+        "next": inventory.host.next_boot == kernel.release,
+        "headers": headers.path if headers else None,
+        "symvers": headers.symvers_path if headers else None,
+        "map": kernel.real_map.path if kernel.real_map else None,
+        "initramfs": initramfs.path if initramfs else None,
+        "packages": [
+            {
+                "name": each.name,
+                "architecture": each.architecture,
+                "revision": each.revision,
+                "state": each.state,
+                "roles": sorted(role.value for role in each.roles),
+            }
+            for each in packages
+        ],
+    }
+
+
+def _module(module: DkmsModule) -> Json:
+    return {
+        "name": module.name,
+        "version": module.version,
+        "registered": module.registered,
+        "source": module.source,
+        "package": module.owner,
+        "reads_map": module.scan.reads_map.value,
+        "builds": [_build(each) for each in module.builds],
+    }
+
+
+def _build(build: DkmsBuild) -> Json:
+    return {
+        "kernel": str(build.kernel),
+        "architecture": build.architecture,
+        "state": build.state.value,
+        "original_module": build.original_module,
+        "files": [_pair(each) for each in build.pairs],
+    }
+
+
+def _pair(pair: DkmsPair) -> Json:
+    return {"module": pair.name, "built": _file(pair.built), "installed": _file(pair.installed)}
+
+
+def _file(seen: ModuleFileSeen) -> Json:
+    if isinstance(seen, MissingFile):
+        return {"path": seen.path, "state": "missing"}
+    if isinstance(seen, Unknown):
+        return {"path": seen.what, "state": "unknown", "reason": seen.reason}
+    return {"path": seen.path, "state": "present", **_content(seen)}
+
+
+def _content(seen: ModuleFile) -> Json:
+    return {
+        "sha256": seen.sha256,
+        "version": seen.version,
+        "vermagic": seen.vermagic,
+        "srcversion": seen.srcversion,
+        "depends": list(seen.depends),
+        "signer": seen.signature.signer if seen.signature else None,
+        "modified": iso(seen.times.mtime_ns),
+    }
+
+
+def _all_unknown(inventory: Inventory) -> Iterator[Unknown]:
+    yield from inventory.unknowns
+    for kernel in inventory.kernels:
+        parts = (kernel.config, kernel.headers, kernel.index, kernel.initramfs)
+        yield from _unknown_among(*parts, kernel.packages, kernel.events)
+    yield from _unknown_among(inventory.modules, inventory.dkms, inventory.loaded, inventory.trust)
+
+
+def _unknown_among(*parts: object) -> Iterator[Unknown]:
+    return (part for part in parts if isinstance(part, Unknown))
+
+
+def _unknown(each: Unknown) -> Json:
+    return {"what": each.what, "reason": each.reason}
+
+
+def _finding(each: Finding) -> Json:
+    return {
+        "code": each.code,
+        "severity": each.severity.value,
+        "kernel": _text(each.kernel),
+        "module": each.module,
+        "version": each.version,
+        "summary": each.summary,
+        "explanation": each.explanation,
+        "next_step": each.next_step,
+        "uncertain": each.uncertain,
+        "evidence": [_evidence(item) for item in each.evidence],
+    }
+
+
+def _evidence(item: Evidence) -> Json:
+    when = _moment(item.when) if item.when else {"when": None, "precision_s": None}
+    return {"what": item.what, **when, "source": item.source}
+
+
+def _moment(when: Moment) -> Json:
+    return {
+        "when": iso(when.ns),
+        "precision_s": when.precision_ns / SECOND_NS,
+        "source": when.source,
+    }
+
+
+def _text(value: Optional[object]) -> Optional[str]:
+    return None if value is None else str(value)
+
+
+# ---- text
+
+
+def finding_lines(each: Finding) -> Iterator[str]:
+    """One finding: what, why, what was seen, what next."""
+    yield from _wrapped(f"{each.severity.value:<4}  {each.code}  ", each.summary, indent=6)
+    yield from _wrapped("      ", each.explanation)
+    for item in each.evidence:
+        when = f"{_clock(item.when)}  " if item.when else ""
+        yield from _wrapped("      - ", f"{when}{item.what}  [{item.source}]", indent=8)
+    yield from _wrapped("      Next: ", each.next_step, indent=12)
+
+
+def verdict_line(verdict: Verdict, kernels: int, modules: int) -> str:
+    """The last line of a check."""
+    looked = f"{_count(modules, 'dkms module')} on {_count(kernels, 'bootable kernel')}"
+    return {
+        "open": f"sound: {looked}, nothing holds",
+        "held": f"held: {looked}, {_count(len(verdict.reasons), 'reason')} above",
+        "unknown": f"unknown: {looked}, not everything could be looked at",
+    }[verdict.state.value]
+
+
+def plan_lines(plan: Plan, commands: Mapping[Step, tuple[str, ...]]) -> Iterator[str]:
+    """The plan, numbered, with the reason of each step and the command where there is one."""
+    if not plan.steps:
+        yield "nothing to do"
+    for number, step in enumerate(plan.steps, 1):
+        yield from _wrapped(f"{number:>3}. ", f"{step_text(step)}  ({', '.join(step.because)})", 5)
+        if commands.get(step):
+            yield from _wrapped("       $ ", " ".join(commands[step]), indent=9)
+    for each in plan.unfixable:
+        yield from _wrapped("  !  ", f"{each.finding.summary}. {each.reason}", indent=5)
+
+
+def step_text(step: Step) -> str:
+    """A step in words."""
+    module = f"{step.module} {step.version}" if step.module else ", ".join(step.modules)
+    names = ", ".join(step.names)
+    return {
+        "register": f"tell dkms of {module}",
+        "build": f"build {module} for {step.kernel}, beside the tree of dkms",
+        "swap": f"verify the new {module} and put it in place on {step.kernel}",
+        "install": f"install {module} on {step.kernel}",
+        "restore": f"put dkms's own copy of {module} back on {step.kernel}",
+        "depmod": f"index the modules of {step.kernel}",
+        "initramfs-entry": f"have {names} included in every initramfs",
+        "initramfs": f"make the initramfs of {step.kernel} again, with {module}",
+        "load": f"load {names}",
+    }[step.kind.value]
+
+
+def timeline_lines(kernel: Kernel, entries: Sequence[Entry]) -> Iterator[str]:
+    """The story of one kernel, a line each: when, how exactly, what, and where it is written."""
+    yield f"{kernel.release}, all times UTC"
+    widest = max((len(each.what) for each in entries), default=0)
+    what_width = min(widest, 52)
+    for each in entries:
+        what = textwrap.shorten(each.what, 52, placeholder="…")
+        line = f"{_clock(each.when)}  {what:<{what_width}}  {each.when.source}"
+        yield line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    if not entries:
+        yield "no record tells anything of it"
+
+
+def inventory_lines(inventory: Inventory) -> Iterator[str]:
+    """What is here: one line per kernel, and under each module one per build."""
+    host = inventory.host
+    dkms = inventory.dkms.version if isinstance(inventory.dkms, DkmsTool) else "no dkms"
+    yield f"{host.name}: {host.system}, dkms {dkms}, initramfs by {inventory.initramfs_tool.value}"
+    for kernel in inventory.kernels:
+        yield f"{kernel.release}  {', '.join(_kernel_words(kernel, inventory))}"
+    modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
+    for module in modules:
+        state = "" if module.registered else "  (not known to dkms)"
+        yield f"{module.name} {module.version}{state}"
+        for build in module.builds:
+            yield f"    {build.kernel}  {build.state.value}{_build_words(build)}"
+    for each in _all_unknown(inventory):
+        yield from _wrapped("could not look: ", f"{each.what}: {each.reason}", indent=4)
+
+
+def _kernel_words(kernel: Kernel, inventory: Inventory) -> Iterator[str]:
+    yield "image" if kernel.image else "no image"
+    yield "headers" if isinstance(kernel.headers, Headers) else "no headers"
+    yield "real map" if kernel.real_map else "stub map" if kernel.maps else "no map"
+    yield "initramfs" if isinstance(kernel.initramfs, Initramfs) else "no initramfs"
+    if inventory.host.running == kernel.release:
+        yield "running"
+    if inventory.host.next_boot == kernel.release:
+        yield "next boot"
+
+
+def _build_words(build: DkmsBuild) -> str:
+    words = []
+    for pair in build.pairs:
+        if isinstance(pair.installed, MissingFile):
+            words.append(f"{pair.name} missing")
+        elif isinstance(pair.installed, Unknown):
+            words.append(f"{pair.name} unreadable")
+        elif isinstance(pair.built, ModuleFile):
+            same = pair.built.plain_sha256 == pair.installed.plain_sha256
+            words += [] if same else [f"{pair.name} differs"]
+    words += ["original module kept"] if build.original_module else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _clock(when: Moment) -> str:
+    # As many digits as the record has; a trailing ~ where it knows the second only.
+    text = iso(when.ns).rstrip("Z").replace("T", " ")
+    return f"{text[:19]}~   " if when.precision_ns >= SECOND_NS else f"{text[:23]:<23}"
+
+
+def _wrapped(first: str, text: str, indent: Optional[int] = None) -> list[str]:
+    if not text:
+        return []
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * (len(first) if indent is None else indent),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

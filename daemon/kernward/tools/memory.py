@@ -1,0 +1,116 @@
+"""What was read before from files that have not changed since, kept between two looks.
+
+An answer is kept under everything that statx tells of the file (device, inode, size, mtime, ctime,
+birth), so it can never be older than the file: whoever writes a file changes its ctime. Only
+speed depends on this; a memory that cannot be read or trusted is begun anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Optional, TypeVar, cast
+
+from kernward import __version__
+from kernward.core import facts
+from kernward.core.facts import SECOND_NS, FileTimes, Unknown
+
+_T = TypeVar("_T")
+# A file written twice within one tick of the kernel's clock keeps its ctime. Nothing that young
+# is remembered.
+_TOO_YOUNG_NS = SECOND_NS
+_LARGEST = 64 << 20
+# Another version of the tool or of Python may read the same file another way.
+_MADE_BY = f"{__version__} {sys.version_info[:2]}"
+
+
+class Memory:
+    """Answers to questions about files. ``path`` None: remember nothing beyond this process."""
+
+    def __init__(self, path: Optional[str]) -> None:
+        self._path = path
+        self._old = _load(path) if path else {}
+        self._kept: dict[str, bytes] = {}
+        self._changed = False
+
+    def recall(self, question: str, files: Iterable[FileTimes], answer: Callable[[], _T]) -> _T:
+        """The kept answer for exactly these files, or a new one. ``Unknown`` is never kept."""
+        seen = tuple(files)
+        key = _key(question, seen)
+        kept = self._kept.get(key) or self._old.get(key)
+        if kept is not None:
+            with contextlib.suppress(Exception):
+                # Whatever a damaged entry raises, the file itself is still there to be read.
+                value = cast("_T", _Restricted(io.BytesIO(kept)).load())
+                self._kept[key] = kept
+                return value
+        value = answer()
+        youngest = max((times.ctime_ns for times in seen), default=0)
+        if not isinstance(value, Unknown) and time.time_ns() - youngest > _TOO_YOUNG_NS:
+            self._kept[key] = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            self._changed = True
+        return value
+
+    def save(self) -> None:
+        """Keep what was asked in this process, and only that: answers of vanished files go."""
+        if self._path is None or not (self._changed or len(self._kept) < len(self._old)):
+            return
+        folder = os.path.dirname(self._path)
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=folder)
+            with os.fdopen(descriptor, "wb") as opened:
+                pickle.dump((_MADE_BY, self._kept), opened, pickle.HIGHEST_PROTOCOL)
+            os.replace(name, self._path)
+
+
+def memory_path(root: str) -> Optional[str]:
+    """Where the memory of a root lies: root's own under /var/cache, else in the user's cache."""
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    if os.geteuid() == 0:
+        folder = "/var/cache/kernward"
+    else:
+        home = os.path.expanduser("~")
+        if home in {"", "/", "~"}:
+            return None
+        folder = os.path.join(home, ".cache", "kernward")
+    return os.path.join(folder, f"seen-{digest}")
+
+
+def _key(question: str, files: tuple[FileTimes, ...]) -> str:
+    text = repr((question, files)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _load(path: str) -> dict[str, bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return {}
+    with os.fdopen(descriptor, "rb") as opened:
+        status = os.fstat(opened.fileno())
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022 or status.st_size > _LARGEST:
+            return {}
+        with contextlib.suppress(Exception):
+            made_by, kept = _Restricted(opened).load()
+            if made_by == _MADE_BY and isinstance(kept, dict):
+                return kept
+    return {}
+
+
+class _Restricted(pickle.Unpickler):
+    """Builds our own nouns and plain containers, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in {("builtins", "frozenset"), ("builtins", "set")}:
+            return {"frozenset": frozenset, "set": set}[name]
+        if module == facts.__name__ or module.startswith("kernward.tools."):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a memory")
