@@ -1,0 +1,261 @@
+"""The kernel modules inside an initramfs image, read from the image file itself.
+
+Belongs here: the buffer format of Documentation/driver-api/early-userspace (several segments, each
+a newc or crc archive, plain or compressed, zeros between) and which file a module name means. Not
+here: compression (its own file), which image belongs to a kernel, whether the content is right.
+Only names and wanted hashes are kept, so memory does not grow with the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO, Optional, Union, cast
+
+from kernward.core.facts import KernelRelease, Unknown
+from kernward.errors import OutputNotUnderstoodError, ToolMissingError
+from kernward.tools.compression import MAGIC_BYTES, Source, magic_of, open_plain, open_segment
+from kernward.tools.root import Root
+
+# cpio(5), "New ASCII Format": magic, then thirteen fields of eight hex digits.
+_HEADER_BYTES = 110
+_FIELD_BYTES = 8
+_MAGIC = b"0707"
+_NEWC, _CRC = b"070701", b"070702"
+_INODE, _MODE, _LINKS, _SIZE, _MAJOR, _MINOR, _NAME_SIZE = 0, 1, 4, 6, 7, 8, 11
+_TRAILER = "TRAILER!!!"
+# init/initramfs.c passes over entries with a longer name, and so does any cpio.
+_LONGEST_NAME = 4096
+_CHUNK = 1 << 17
+# depmod's default search order: `updates`, then everything else, the image's own modules last.
+_FOLDERS_FIRST = ("updates", "extra", "weak-updates")
+_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+
+
+@dataclass(frozen=True)
+class InitramfsContent:
+    """Which modules of one kernel an image holds, by name (``-`` made ``_``).
+
+    ``hashes`` has the sha256 of the plain ``.ko`` of those that were wanted and are there.
+    """
+
+    names: frozenset[str]
+    hashes: Mapping[str, str]
+
+
+def read_kernel_modules(
+    root: Root, inside: str, kernel: KernelRelease, wanted: Collection[str]
+) -> Union[InitramfsContent, Unknown]:
+    """What the image ``inside`` holds below ``(usr/)lib/modules/KERNEL``.
+
+    Unknown, with the file and the byte in it, for an image that is damaged, cut short or compressed
+    in a way that cannot be read here. Every archive must have its trailer: without one, an image
+    cut between two files would look whole. Never raises for what a file may hold.
+    """
+    try:
+        with open(root.open_for_reading(inside), "rb", buffering=0) as image:
+            found = _read_image(image, frozenset(wanted))
+    except OSError as trouble:
+        return Unknown(f"initramfs {inside}", f"{inside}: {trouble.strerror or trouble}")
+    except ToolMissingError as trouble:
+        return Unknown(f"initramfs {inside}", f"{inside}: {trouble.message} ({trouble.hint})")
+    except OutputNotUnderstoodError as trouble:
+        return Unknown(f"initramfs {inside}", f"{inside}: {trouble.message}")
+    return found.content(kernel)
+
+
+def module_name(path: str) -> Optional[str]:
+    """The module that a file name stands for; None where it is not that of a module."""
+    stem, dot, suffix = posixpath.basename(path).partition(".ko")
+    if not stem or not dot or dot + suffix not in _SUFFIXES:
+        return None
+    return stem.replace("-", "_")
+
+
+@dataclass
+class _Files:
+    """What was seen so far, by path: a later entry of the same path replaces an earlier one."""
+
+    wanted: frozenset[str]
+    hashes: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    # Hard links carry their data in one of the entries, with GNU cpio in the last.
+    linked: dict[tuple[int, int, int], tuple[tuple[str, ...], str]] = field(default_factory=dict)
+
+    def content(self, kernel: KernelRelease) -> InitramfsContent:
+        folder = f"lib/modules/{kernel}/"
+        names = set()
+        chosen: dict[str, str] = {}
+        here = [path for path in (*self.hashes, *self.links) if path.startswith(folder)]
+        for path in sorted(here, key=lambda path: _search_order(path[len(folder) :])):
+            name = module_name(path) or ""
+            names.add(name)
+            digest = self._digest(path)
+            if name in self.wanted and digest:
+                chosen.setdefault(name, digest)
+        return InitramfsContent(frozenset(names), chosen)
+
+    def _digest(self, path: str) -> str:
+        for _ in range(40):
+            if path not in self.links:
+                break
+            path = self.links[path]
+        return self.hashes.get(path, "")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: str
+    mode: int
+    links: int
+    size: int
+    identity: tuple[int, int, int]
+
+
+def _read_image(image: BinaryIO, wanted: frozenset[str]) -> _Files:
+    files = _Files(wanted)
+    source = Source(image)
+    if not source.skip_zeros():
+        raise _damaged("nothing in it" + (" but zeros" if source.position else ""))
+    while source.skip_zeros():
+        head = source.peek(MAGIC_BYTES)
+        if head.startswith(_MAGIC):
+            _read_archive(source, files, "")
+        else:
+            _read_segment(source, files, magic_of(head))
+    return files
+
+
+def _read_segment(source: Source, files: _Files, compression: Optional[str]) -> None:
+    start = source.position
+    if compression is None:
+        raise _damaged(f"neither an archive nor compressed data at byte {start}")
+    inner = Source(cast("BinaryIO", open_segment(source)))
+    while inner.skip_zeros():
+        _read_archive(inner, files, f" of the {compression} segment at byte {start}")
+
+
+def _read_archive(source: Source, files: _Files, where: str) -> None:
+    """One archive up to and with its trailer. Hard links do not reach into the next one."""
+    files.linked.clear()
+    while (entry := _read_header(source, where)).path != _TRAILER:
+        end = source.position + entry.size
+        if entry.path.startswith("lib/modules/") and module_name(entry.path):
+            _take(source, entry, files, where)
+        _skip(source, end - source.position, where)
+        _skip(source, -entry.size % 4, where)
+
+
+def _read_header(source: Source, where: str) -> _Entry:
+    start = source.position
+    header = source.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES:
+        raise _damaged(f"cut short in the header at byte {start}{where}")
+    if header[:6] not in {_NEWC, _CRC}:
+        raise _damaged(f"no newc header at byte {start}{where}")
+    try:
+        values = [
+            int(header[at : at + _FIELD_BYTES], 16) for at in range(6, _HEADER_BYTES, _FIELD_BYTES)
+        ]
+    except ValueError:
+        raise _damaged(f"no numbers in the header at byte {start}{where}") from None
+    name_size = values[_NAME_SIZE]
+    if not 0 < name_size <= _LONGEST_NAME:
+        raise _damaged(f"a name of {name_size} bytes at byte {start}{where}")
+    padded = name_size + -(_HEADER_BYTES + name_size) % 4
+    name = source.read(padded)
+    if len(name) < padded:
+        raise _damaged(f"cut short in the name at byte {start}{where}")
+    return _Entry(
+        path=_normal("", name.partition(b"\0")[0]),
+        mode=values[_MODE],
+        links=values[_LINKS],
+        size=values[_SIZE],
+        identity=(values[_MAJOR], values[_MINOR], values[_INODE]),
+    )
+
+
+def _take(source: Source, entry: _Entry, files: _Files, where: str) -> None:
+    files.links.pop(entry.path, None)
+    files.hashes.pop(entry.path, None)
+    if stat.S_ISLNK(entry.mode):
+        target = source.read(min(entry.size, _LONGEST_NAME))
+        files.links[entry.path] = _normal(posixpath.dirname(entry.path), target)
+    elif stat.S_ISREG(entry.mode) and entry.links > 1:
+        _take_linked(source, entry, files, where)
+    elif stat.S_ISREG(entry.mode):
+        wanted = module_name(entry.path) in files.wanted
+        files.hashes[entry.path] = _hash(source, entry, where) if wanted else ""
+
+
+def _take_linked(source: Source, entry: _Entry, files: _Files, where: str) -> None:
+    """Hashed in any case: which names it will yet have is not known while the data goes by."""
+    paths, digest = files.linked.get(entry.identity, ((), ""))
+    if entry.size:
+        digest = _hash(source, entry, where)
+    paths = (*paths, entry.path)
+    files.linked[entry.identity] = paths, digest
+    files.hashes.update(dict.fromkeys(paths, digest))
+
+
+class _Body:
+    """The data of one entry as a stream of its own."""
+
+    def __init__(self, source: Source, size: int, where: str) -> None:
+        self._source = source
+        self._left = size
+        self._where = where
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(min(size, self._left))
+        if not data and self._left:
+            raise _cut_short(self._source, self._where)
+        self._left -= len(data)
+        return data
+
+
+def _hash(source: Source, entry: _Entry, where: str) -> str:
+    """Of the plain module. What is compressed is told by the data: names lie after a copy."""
+    digest = hashlib.sha256()
+    body = _Body(source, entry.size, where)
+    try:
+        plain = open_plain(cast("BinaryIO", body))
+        while chunk := plain.read(_CHUNK):
+            digest.update(chunk)
+    except OutputNotUnderstoodError as trouble:
+        raise _damaged(f"{entry.path}: {trouble.message}") from None
+    return digest.hexdigest()
+
+
+def _skip(source: Source, size: int, where: str) -> None:
+    while size > 0:
+        passed = len(source.read(min(size, _CHUNK)))
+        if not passed:
+            raise _cut_short(source, where)
+        size -= passed
+
+
+def _normal(folder: str, raw: bytes) -> str:
+    """``./usr/lib/x``, ``/lib/x`` and ``lib/x`` are one place: images come with or without /usr."""
+    path = os.fsdecode(raw)
+    whole = posixpath.normpath(path if path.startswith("/") else f"/{folder}/{path}").lstrip("/")
+    return whole[4:] if whole.startswith("usr/lib/") else whole
+
+
+def _search_order(below_release: str) -> tuple[int, str]:
+    folder = below_release.partition("/")[0]
+    if folder in _FOLDERS_FIRST:
+        return _FOLDERS_FIRST.index(folder), below_release
+    return len(_FOLDERS_FIRST) + (folder == "kernel"), below_release
+
+
+def _cut_short(source: Source, where: str) -> OutputNotUnderstoodError:
+    return _damaged(f"cut short at byte {source.position}{where}")
+
+
+def _damaged(what: str) -> OutputNotUnderstoodError:
+    return OutputNotUnderstoodError(what, "make the initramfs again")
