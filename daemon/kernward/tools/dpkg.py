@@ -1,0 +1,294 @@
+"""The package database of Debian and its family, read from dpkg's own files.
+
+Belongs here: /var/lib/dpkg, the locks of dpkg and apt, the names that kernel packages have. Not
+here: the log (dpkg_log.py). dpkg itself is not started: `dpkg -S` alone takes longer than a look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Optional, Union
+
+from kernward.core.facts import KernelPackage, KernelRelease, PackageEvent, PackageRole, Unknown
+from kernward.tools.dpkg_log import read_events
+from kernward.tools.locks import lock_holder
+from kernward.tools.packages import KernelPackages
+from kernward.tools.root import Root
+
+_STATUS = "/var/lib/dpkg/status"
+_UPDATES = "/var/lib/dpkg/updates"
+_INFO = "/var/lib/dpkg/info"
+# apt holds the first for the whole run, dpkg the second while it works, apt the third to download.
+_LOCKS = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/cache/apt/archives/lock",
+)
+
+# Debian, Ubuntu and most others; Proxmox; Raspberry Pi OS before 2024; dkms and its modules.
+_OURS = re.compile(
+    rb"linux-(?:image|modules|headers|kbuild|compiler|signed|buildinfo)-?.*"
+    rb"|(?:pve|proxmox)-(?:kernel|headers)-.*"
+    rb"|raspberrypi-kernel(?:-headers)?"
+    rb"|dkms|.+-dkms"
+)
+_MARKS = (b" linux-", b"dkms:", b" pve-", b" proxmox-", b" raspberrypi-kernel")
+# Packages of the one kernel of a board (Armbian, Raspberry Pi OS) do not have its release in
+# their names.
+_OF_ANY_RELEASE = re.compile(r"(?:linux-(?:image|headers)|raspberrypi-kernel)(?!.*\d\.\d).*")
+_FIELD = re.compile(rb"^(Status|Architecture|Version): (.*?)\r?$", re.MULTILINE)
+_NAME = re.compile(rb"\nPackage: ([^\n]+)(?=\n)")
+_UNFINISHED = frozenset(
+    {"half-installed", "half-configured", "unpacked", "triggers-awaited", "triggers-pending"}
+)
+
+
+class Dpkg:
+    """``PackageDatabase`` of a root that has dpkg. Every answer is read anew."""
+
+    format = "deb"
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def kernel_packages(self, releases: Collection[KernelRelease]) -> KernelPackages:
+        """Owners of each release's parts, told by the file lists of the installed packages."""
+        try:
+            names = [name for name in self._names(_INFO) if name.endswith(".list")]
+            databases = tuple(self._databases())
+            return {
+                release: tuple(
+                    _package(databases, stem, roles)
+                    for stem, roles in sorted(self._owners(release, names).items())
+                )
+                for release in releases
+            }
+        except OSError as error:
+            return _could_not_look("kernel packages", error)
+        except _UnknownPackageError as error:
+            return Unknown("kernel packages", str(error))
+
+    def events(self, also: Collection[str] = ()) -> Union[tuple[PackageEvent, ...], Unknown]:
+        """dpkg.log with all its rotated copies."""
+        names = [re.escape(name.encode()) for name in also]
+        ours = re.compile(b"|".join([_OURS.pattern, *names]))
+        marks = (*_MARKS, *(f" {name}:".encode() for name in also))
+        return read_events(self._root, marks, ours)
+
+    def package_state(self, name: str) -> Union[str, Unknown, None]:
+        """The third word of the package's Status (``installed``, ``config-files``, …)."""
+        try:
+            found = _paragraph(tuple(self._databases()), name, None)
+        except OSError as error:
+            return _could_not_look(f"state of package {name}", error)
+        return None if found is None else found.state
+
+    def half_done(self) -> Union[tuple[KernelPackage, ...], Unknown]:
+        """Packages whose files or scripts dpkg has begun with and not finished."""
+        try:
+            latest = {
+                (each.name, each.architecture): each
+                for text in self._databases()
+                for each in _kernel_paragraphs(text)
+            }
+        except OSError as error:
+            return _could_not_look("unfinished packages", error)
+        return tuple(each for each in latest.values() if each.state in _UNFINISHED)
+
+    def busy(self) -> Union[str, Unknown, None]:
+        """The holder of a lock of apt or dpkg. Locks are asked about and never taken."""
+        unknown: Optional[Unknown] = None
+        for path in _LOCKS:
+            answer = lock_holder(self._root, path)
+            if isinstance(answer, str):
+                return answer
+            unknown = unknown or answer
+        return unknown
+
+    def headers_package(self, release: KernelRelease) -> str:
+        """Named after the image's package where there is one, else by Debian's scheme."""
+        packages = self.kernel_packages([release])
+        if isinstance(packages, Unknown):
+            return f"linux-headers-{release}"
+        images = (each.name for each in packages[release] if PackageRole.IMAGE in each.roles)
+        return _headers_beside(next(images, f"linux-image-{release}"))
+
+    def owner_of(self, path: str) -> Union[str, Unknown, None]:
+        """Looks through every file list (tens of milliseconds): not for use in a loop."""
+        wanted = [
+            b"\n%s\n" % spelling.encode("utf-8", "surrogateescape") for spelling in _merged(path)
+        ]
+        try:
+            for name in self._names(_INFO):
+                if name.endswith(".list") and _any_in(self._list(name), wanted):
+                    return name[: -len(".list")].partition(":")[0]
+        except OSError as error:
+            return _could_not_look(f"owner of {path}", error)
+        return None
+
+    # ------------------------------------------------------------------ file lists
+
+    def _owners(
+        self, release: KernelRelease, names: Iterable[str]
+    ) -> Mapping[str, frozenset[PackageRole]]:
+        found: dict[str, frozenset[PackageRole]] = {}
+        deputies: list[str] = []
+        for name in names:
+            stem = name[: -len(".list")]
+            if not _may_own(stem, release):
+                continue
+            content = self._list(name)
+            roles = frozenset(role for role, paths in _marks_of(release) if _any_in(content, paths))
+            if roles:
+                found[stem] = roles
+            if _any_in(content, _spellings(f"/lib/modules/{release}/kernel")):
+                deputies.append(stem)
+        if not any(PackageRole.MODULES in roles for roles in found.values()):
+            modules = frozenset({PackageRole.MODULES})
+            found.update({stem: found.get(stem, modules) | modules for stem in deputies})
+        return found
+
+    def _list(self, name: str) -> bytes:
+        try:
+            return b"\n" + self._read(f"{_INFO}/{name}")
+        except FileNotFoundError:
+            # Removed since the folder was listed.
+            return b""
+
+    # ------------------------------------------------------------------ status
+
+    def _databases(self) -> Iterator[bytes]:
+        """The status file and what dpkg has written since: oldest first, later ones override.
+
+        During a transaction, and after one that was killed, the news are in updates/NNNN only.
+        """
+        yield b"\n" + self._read(_STATUS)
+        for name in self._names(_UPDATES):
+            if name.isdigit():
+                try:
+                    yield b"\n" + self._read(f"{_UPDATES}/{name}")
+                except FileNotFoundError:
+                    # dpkg has merged it into the status file since.
+                    continue
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self._root.read_bytes(path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+
+    def _names(self, folder: str) -> tuple[str, ...]:
+        try:
+            return self._root.names(folder)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, folder) from error
+
+
+class _UnknownPackageError(Exception):
+    """The two halves of the database contradict each other."""
+
+
+def _could_not_look(what: str, error: OSError) -> Unknown:
+    return Unknown(what, f"{error.filename}: {error.strerror}")
+
+
+def _package(databases: Iterable[bytes], stem: str, roles: frozenset[PackageRole]) -> KernelPackage:
+    # "NAME:ARCH" where packages of several architectures may be installed side by side.
+    name, _, architecture = stem.partition(":")
+    found = _paragraph(databases, name, architecture or None)
+    if found is None:
+        raise _UnknownPackageError(f"{_STATUS} has no {stem}, of which {_INFO} lists files")
+    return KernelPackage(found.name, found.architecture, found.revision, found.state, roles)
+
+
+def _paragraph(
+    databases: Iterable[bytes], name: str, architecture: Optional[str]
+) -> Optional[KernelPackage]:
+    latest = None
+    for text in databases:
+        for found in _paragraphs(text, b"\nPackage: %s\n" % name.encode("utf-8", "replace")):
+            if architecture in {None, found.architecture}:
+                latest = found
+    return latest
+
+
+def _may_own(stem: str, release: KernelRelease) -> bool:
+    return release.text in stem or _OF_ANY_RELEASE.fullmatch(stem) is not None
+
+
+def _marks_of(release: KernelRelease) -> tuple[tuple[PackageRole, tuple[bytes, ...]], ...]:
+    """What a package must own to have a role.
+
+    modules.builtin and modules.order come with the image's own modules; Ubuntu's modules-extra,
+    installed or not, changes nothing of what a build sees. Debug packages own no map that counts.
+    """
+    tree = f"/lib/modules/{release}"
+    return (
+        (
+            PackageRole.IMAGE,
+            _spellings(
+                f"/boot/vmlinuz-{release}",
+                f"/boot/vmlinux-{release}",
+                f"/boot/Image-{release}",
+                f"{tree}/vmlinuz",
+            ),
+        ),
+        (PackageRole.MAP, _spellings(f"/boot/System.map-{release}", f"{tree}/System.map")),
+        (PackageRole.MODULES, _spellings(f"{tree}/modules.builtin", f"{tree}/modules.order")),
+        (PackageRole.HEADERS, _spellings(f"{tree}/build", f"/usr/src/linux-headers-{release}")),
+    )
+
+
+def _spellings(*paths: str) -> tuple[bytes, ...]:
+    return tuple(b"\n%s\n" % each.encode() for path in paths for each in _merged(path))
+
+
+def _merged(path: str) -> tuple[str, ...]:
+    """A path as packages from before and after the merge of /lib into /usr/lib list it."""
+    if path.startswith("/lib/"):
+        return path, f"/usr{path}"
+    if path.startswith("/usr/lib/"):
+        return path, path[len("/usr") :]
+    return (path,)
+
+
+def _any_in(content: bytes, wanted: Iterable[bytes]) -> bool:
+    return any(each in content for each in wanted)
+
+
+def _kernel_paragraphs(text: bytes) -> Iterator[KernelPackage]:
+    for name in _NAME.findall(text):
+        if _OURS.fullmatch(name):
+            yield from _paragraphs(text, b"\nPackage: %s\n" % name)
+
+
+def _paragraphs(text: bytes, head: bytes) -> Iterator[KernelPackage]:
+    """The packages whose paragraph begins with ``head``; damaged ones have empty fields."""
+    at = text.find(head)
+    while at >= 0:
+        end = text.find(b"\n\n", at + 1)
+        paragraph = text[at + 1 : len(text) if end < 0 else end]
+        fields: Mapping[bytes, bytes] = dict(_FIELD.findall(paragraph))
+        words = fields.get(b"Status", b"").split()
+        yield KernelPackage(
+            name=_text(paragraph.partition(b"\n")[0][len(b"Package: ") :]),
+            architecture=_text(fields.get(b"Architecture", b"")),
+            revision=_text(fields.get(b"Version", b"")),
+            state=_text(words[-1]) if words else "not recorded",
+            roles=frozenset(),
+        )
+        at = text.find(head, at + 1)
+
+
+def _headers_beside(image: str) -> str:
+    if image == "raspberrypi-kernel":
+        return "raspberrypi-kernel-headers"
+    name = re.sub(r"^linux-image-(?:unsigned-)?|-(?:un)?signed$|-dbg$", "", image)
+    if re.match(r"(?:pve|proxmox)-kernel-", name):
+        return name.replace("-kernel-", "-headers-", 1)
+    return f"linux-headers-{name}"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
