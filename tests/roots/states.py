@@ -1,0 +1,132 @@
+"""Hosts to begin a scenario from, each made once and kept as a layer under later overlays.
+
+A state is a function that does something to a host; its docstring says what an admin would say.
+States are kept by their own source text: change one and it is made again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from roots import cache, kernels, overlay
+from roots.debian import Release
+from roots.kernels import Archive
+from roots.live import DEBS, LiveRoot
+from roots.subjects import MAPPROBE, PLAINPROBE, sources_text
+
+_RECIPE = "1"
+
+
+class Host(LiveRoot):
+    """A live root on which two kernels are known: the one it runs and the one to come."""
+
+    def __init__(self, path: Path, archive: Archive) -> None:
+        super().__init__(path, archive.path)
+        self.archive = archive
+        self.older = archive.kernels.older
+        self.newer = archive.kernels.newer
+
+    @property
+    def image(self) -> str:
+        """The package of the newer kernel's image."""
+        return f"linux-image-{self.newer}"
+
+    @property
+    def headers(self) -> str:
+        """The package of the newer kernel's headers."""
+        return f"linux-headers-{self.newer}"
+
+    def dkms_status(self) -> list[str]:
+        """The lines of ``dkms status``."""
+        return self.run("dkms", "status").stdout.splitlines()
+
+
+def settled(host: Host) -> None:
+    """Mapprobe and plainprobe, built soundly for the running, older kernel. No newer kernel."""
+    host.offer(kernels.MAIN)
+    host.boot(host.older)
+    MAPPROBE.add(host)
+    PLAINPROBE.add(host)
+    host.install(f"linux-image-{host.older}", f"linux-headers-{host.older}")
+
+
+def headers_first(host: Host) -> None:
+    """The mistake: headers of the newer kernel, and in a later apt run its image."""
+    host.install(host.headers)
+    host.install(host.image)
+
+
+def headers_forced_first(host: Host) -> None:
+    """The mistake on Debian 13, whose headers want their image: dpkg is told not to mind."""
+    host.install(f"linux-headers-{host.newer.removesuffix('-cloud-amd64')}-common")
+    host.install(f"linux-kbuild-{host.newer.removesuffix('-cloud-amd64')}")
+    package = host.archive.package(kernels.MAIN, host.headers)
+    host.run("dpkg", "--force-depends", "--install", f"{DEBS}/{kernels.MAIN}/{package.name}")
+    host.install(host.image)
+
+
+def one_transaction(host: Host) -> None:
+    """The ordinary upgrade: headers and image in one apt run."""
+    host.install(host.headers, host.image)
+
+
+def image_first(host: Host) -> None:
+    """The advised order: the image, and in a later apt run its headers."""
+    host.install(host.image)
+    host.install(host.headers)
+
+
+def ubuntu_headers_first_zst(host: Host) -> None:
+    """The mistake with Ubuntu's split packages, modules packed as .ko.zst."""
+    host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD)
+    headers_first(host)
+
+
+def ubuntu_headers_first_xz(host: Host) -> None:
+    """The mistake with Ubuntu's split packages, modules packed as .ko.xz."""
+    host.offer(kernels.MAIN, kernels.UBUNTU_XZ)
+    headers_first(host)
+
+
+def ubuntu_one_transaction(host: Host) -> None:
+    """The ordinary upgrade with Ubuntu's split packages."""
+    host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD)
+    one_transaction(host)
+
+
+State = Callable[[Host], None]
+Begin = Callable[[Release, State], Host]
+
+
+@contextmanager
+def begun(release: Release, state: State) -> Iterator[Host]:
+    """A host in ``state``, to do with as you like; gone afterwards."""
+    archive = kernels.archive(release)
+    with overlay.fresh(_layers(release, archive, state)) as tree:
+        yield Host(tree, archive)
+
+
+def _layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]:
+    if state is settled:
+        below: tuple[Path, ...] = (release.bare(),)
+        made_from = cache.key(_RECIPE, archive.path.name, _text(state), sources_text())
+    else:
+        below = _layers(release, archive, settled)
+        made_from = cache.key(below[0].parent.name, _text(state))
+
+    def make(into: Path) -> None:
+        with overlay.mounted(below, into / "layer") as tree:
+            state(Host(tree, archive))
+
+    name = f"{release.suite}-{state.__name__.replace('_', '-')}"
+    return (cache.entry(name, made_from, make) / "layer", *below)
+
+
+def _text(state: State) -> str:
+    """The source of a state and of the states that it is made from."""
+    names = (state.__name__, *state.__code__.co_names)
+    used = (globals()[name] for name in names if inspect.isfunction(globals().get(name)))
+    return "".join(map(inspect.getsource, used))
