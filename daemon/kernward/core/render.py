@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Optional
 
+from kernward.core.catalogue import KINDS
+from kernward.core.doctor import Requirement
 from kernward.core.facts import (
     SECOND_NS,
     DkmsBuild,
@@ -24,8 +26,8 @@ from kernward.core.facts import (
     Moment,
     Unknown,
 )
-from kernward.core.findings import Evidence, Finding
-from kernward.core.outcomes import Verdict
+from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.outcomes import Outcome, Report, State, Verdict
 from kernward.core.steps import Plan, Step
 from kernward.core.timeline import Entry
 
@@ -287,15 +289,22 @@ def step_text(step: Step) -> str:
 
 def timeline_lines(kernel: Kernel, entries: Sequence[Entry]) -> Iterator[str]:
     """The story of one kernel, a line each: when, how exactly, what, and where it is written."""
-    yield f"{kernel.release}, all times UTC"
-    widest = max((len(each.what) for each in entries), default=0)
-    what_width = min(widest, 52)
-    for each in entries:
-        what = textwrap.shorten(each.what, 52, placeholder="…")
-        line = f"{_clock(each.when)}  {what:<{what_width}}  {each.when.source}"
+    release = str(kernel.release)
+    yield f"{release} (K below), times in UTC; ~ marks a record that knows the second only"
+    shown = [
+        (_clock(each.when), _with_k(each.what, release), _with_k(each.when.source, release))
+        for each in entries
+    ]
+    widest = max((len(what) for _, what, _ in shown), default=0)
+    for when, what, source in shown:
+        line = f"{when}  {what:<{min(widest, 46)}}  {source}"
         yield line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
     if not entries:
         yield "no record tells anything of it"
+
+
+def _with_k(text: str, release: str) -> str:
+    return text.replace(release, "K").replace("/var/lib/dkms/", "dkms ")
 
 
 def inventory_lines(inventory: Inventory) -> Iterator[str]:
@@ -361,3 +370,123 @@ def _wrapped(first: str, text: str, indent: Optional[int] = None) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def doctor_dict(requirements: Sequence[Requirement]) -> Json:
+    """What ``doctor --json`` prints."""
+    return {
+        "schema": SCHEMA,
+        "requirements": [
+            {
+                "what": each.what,
+                "state": each.mark.value,
+                "found": each.found,
+                "next_step": each.next_step,
+            }
+            for each in requirements
+        ],
+    }
+
+
+def doctor_lines(requirements: Sequence[Requirement]) -> Iterator[str]:
+    """One requirement a line, with what to type where it is not met."""
+    for each in requirements:
+        yield from _wrapped(f"{each.mark.value:<8} {each.what}: ", each.found, indent=9)
+        if each.next_step:
+            yield from _wrapped("         Next: ", each.next_step, indent=15)
+
+
+def explain_dict(code: str) -> Json:
+    """What ``explain --json`` prints: the texts of one code, its names left open."""
+    kind = KINDS[code]
+    return {
+        "schema": SCHEMA,
+        "code": code,
+        "severity": kind.severity.value,
+        "summary": _opened(kind.summary),
+        "explanation": _opened(kind.explanation),
+        "next_step": _opened(kind.next_step),
+    }
+
+
+def explain_lines(code: str) -> Iterator[str]:
+    """One code for people."""
+    texts = explain_dict(code)
+    yield f"{code}  ({texts['severity']})"
+    for key in ("summary", "explanation", "next_step"):
+        yield from _wrapped("  ", texts[key])
+
+
+def _opened(template: str) -> str:
+    """A catalogue text with its names as placeholders for people."""
+    names = {name: f"<{name}>" for name in ("kernel", "module", "version")}
+    details = {
+        "detail": "",
+        "detail_command": "apt install <package>",
+        "detail_path": "<path>",
+        "detail_what": "<what>",
+    }
+    return template.format_map({**names, **details}).strip()
+
+
+def nagios_line(findings: Sequence[Finding], verdict: Verdict, kernels: int, modules: int) -> str:
+    """One plugin line: state, the first reason, and performance data."""
+    counts = {
+        severity.value: sum(each.severity is severity for each in findings) for severity in Severity
+    }
+    worst = next((each.summary for each in findings if each.severity is Severity.HOLD), "")
+    worst = worst or next((each.summary for each in findings if each.severity is Severity.WARN), "")
+    # "|" would begin the performance data.
+    said = worst.replace("|", "/") or f"{_count(modules, 'module')} sound"
+    state = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[nagios_exit(findings, verdict)]
+    data = " ".join(f"{key}={value}" for key, value in counts.items())
+    return f"KERNWARD {state} - {said} | {data} kernels={kernels} modules={modules}"
+
+
+def nagios_exit(findings: Sequence[Finding], verdict: Verdict) -> int:
+    """The plugin convention: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
+    if verdict.state is State.UNKNOWN:
+        return 3
+    if verdict.state is State.HELD:
+        return 2
+    return 1 if any(each.severity is Severity.WARN for each in findings) else 0
+
+
+def report_dict(report: Report) -> Json:
+    """What ``repair --json`` prints: the findings before, each step's end, and what is found now."""
+    return {
+        "schema": SCHEMA,
+        "before": [_finding(each) for each in report.before],
+        "results": [
+            {
+                "kind": each.step.kind.value,
+                "kernel": _text(each.step.kernel),
+                "module": each.step.module,
+                "version": each.step.version,
+                "modules": list(each.step.modules),
+                "outcome": each.outcome.value,
+                "message": each.message,
+                "seconds": round(each.seconds, 3),
+                "tail": list(each.tail),
+                "log": each.log_path or None,
+            }
+            for each in report.results
+        ],
+        "findings": [_finding(each) for each in report.after],
+        "verdict": {"state": report.verdict.state.value, "reasons": list(report.verdict.reasons)},
+    }
+
+
+def report_line(report: Report) -> str:
+    """The last line of a repair."""
+    if not report.plan.steps:
+        return f"{report.verdict.state.value}: nothing to repair"
+    if not report.results:
+        return f"{report.verdict.state.value}: nothing was done"
+    done = sum(each.outcome is Outcome.DONE for each in report.results)
+    steps = f"{done} of {_count(len(report.results), 'step')} done"
+    return {
+        State.OPEN: f"sound: {steps}, nothing holds any more",
+        State.HELD: f"held: {steps}, {_count(len(report.verdict.reasons), 'reason')} above",
+        State.UNKNOWN: f"unknown: {steps}, not everything could be looked at",
+    }[report.verdict.state]

@@ -8,6 +8,8 @@ speed depends on this; a memory that cannot be read or trusted is begun anew.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import enum
 import hashlib
 import io
 import os
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Optional, TypeVar, cast
+from typing import Optional, TypeVar, cast
 
 from kernward import __version__
 from kernward.core import facts
@@ -108,9 +110,11 @@ def _load(path: str) -> dict[str, bytes]:
 class _Restricted(pickle.Unpickler):
     """Builds our own nouns and plain containers, and nothing else."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in {("builtins", "frozenset"), ("builtins", "set")}:
-            return {"frozenset": frozenset, "set": set}[name]
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) == ("builtins", "frozenset"):
+            return frozenset
         if module == facts.__name__ or module.startswith("kernward.tools."):
-            return super().find_class(module, name)
+            found = super().find_class(module, name)
+            if dataclasses.is_dataclass(found) or issubclass(found, enum.Enum):
+                return found
         raise pickle.UnpicklingError(f"{module}.{name} does not belong into a memory")

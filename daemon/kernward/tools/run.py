@@ -7,6 +7,7 @@ mount namespace is needed, a constant script gets them as positional parameters.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import shutil
@@ -101,7 +102,16 @@ class Completed:
 
 
 OnLine = Callable[[str], None]
-Run = Callable[[Command], Completed]
+
+# The children of all threads, for an interrupted process that has to end them.
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_all() -> None:
+    """Ask every running child, and what it started, to end. Their ``run`` returns as usual."""
+    for process in tuple(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def run(command: Command, on_line: Optional[OnLine] = None) -> Completed:
@@ -130,6 +140,7 @@ def run(command: Command, on_line: Optional[OnLine] = None) -> Completed:
         env=environment,
         start_new_session=True,
     ) as process:
+        _running.add(process)
         try:
             stdout, stderr = _read(process, command, began, on_line)
             process.wait(max(_KILL_AFTER_S, began + command.timeout_s - time.monotonic()))
@@ -139,6 +150,8 @@ def run(command: Command, on_line: Optional[OnLine] = None) -> Completed:
         except BaseException:
             _kill_group(process)
             raise
+        finally:
+            _running.discard(process)
     seconds = time.monotonic() - began
     if command.root and process.returncode == _NOT_FOUND:
         raise _missing(command.argv[0], f" in {command.root}")

@@ -16,6 +16,7 @@ from kernward.core.facts import (
     Headers,
     Inventory,
     Kernel,
+    MapReading,
     ModuleFile,
     Pointer,
     SymbolMap,
@@ -45,8 +46,7 @@ def rule(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 trouble.code, trouble.detail, *trouble.evidence, severity=trouble.severity
             )
-    profile = subject.profile
-    if profile is not None and profile.pointers and subject.kernel.real_map is None:
+    if subject.reads_map is MapReading.YES and subject.kernel.real_map is None:
         stubs = ", ".join(found.path for found in subject.kernel.maps) or "none found"
         yield subject.finding("map-unusable", f"Maps here: {stubs}.")
 
@@ -89,13 +89,17 @@ def content_is_proven(subject: Subject) -> bool:
 def imports_are_proven(subject: Subject) -> bool:
     """Every CRC that its files carry was compared with the kernel's and is the same."""
     files = judged_files(subject)
-    known = _known_crcs(subject.kernel)
     return bool(files) and all(
-        seen.imports
-        and not _import_troubles(subject, seen)
-        and all(name in known for name, crc in seen.imports.items() if crc is not None)
+        seen.imports and not _import_troubles(subject, seen) and all(_is_compared(subject, seen))
         for seen in files
     )
+
+
+def _is_compared(subject: Subject, seen: ModuleFile) -> Iterator[bool]:
+    known = _known_crcs(subject.kernel)
+    others = _exports_of_others(subject.inventory, subject)
+    for name, crc in seen.imports.items():
+        yield crc is None or name in known or crc in others.get(name, frozenset())
 
 
 # ---- pointers
@@ -178,11 +182,16 @@ def _import_troubles(subject: Subject, seen: ModuleFile) -> tuple[Trouble, ...]:
 
 def _wrong_crcs(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:
     known = _known_crcs(subject.kernel)
+    others = _exports_of_others(subject.inventory, subject)
     checks_crcs = subject.kernel.config_says("MODVERSIONS") != "n"
     wrong = [
         name
         for name, crc in seen.imports.items()
-        if checks_crcs and crc is not None and known.get(name, crc) != crc
+        if checks_crcs
+        and crc is not None
+        and known.get(name, crc) != crc
+        # A package may replace a module of the kernel together with those that use it.
+        and not others.get(name, frozenset()) & {crc, None}
     ]
     if wrong:
         evidence = tuple(
@@ -209,19 +218,22 @@ def _unknown_symbols(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:
         yield Trouble("symbol-unknown", f"In {seen.path}: {_listed(unknown)}.", evidence)
 
 
-def _exports_of_others(inventory: Inventory, subject: Subject) -> frozenset[str]:
-    """What other dkms modules export on this kernel (spl for zfs, one module of a pair)."""
+def _exports_of_others(
+    inventory: Inventory, subject: Subject
+) -> Mapping[str, frozenset[Optional[int]]]:
+    """What dkms modules export on this kernel (spl for zfs, one module of a pair), and its CRCs."""
     modules: tuple[DkmsModule, ...] = (
         inventory.modules if isinstance(inventory.modules, tuple) else ()
     )
-    names: set[str] = set()
+    exports: dict[str, frozenset[Optional[int]]] = {}
     for module in modules:
         build = module.build_for(subject.kernel.release)
         for pair in build.pairs if build is not None else ():
             for seen in (pair.installed, pair.built):
                 if isinstance(seen, ModuleFile):
-                    names.update(seen.exports)
-    return frozenset(names)
+                    for name, crc in seen.exports.items():
+                        exports[name] = exports.get(name, frozenset()) | {crc}
+    return exports
 
 
 def _vermagic_troubles(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:

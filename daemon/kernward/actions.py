@@ -1,0 +1,403 @@
+"""What each kind of step does: tool calls, and a look at what they left.
+
+A step is done when the files say so. Exit codes are told, and never believed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Optional, Union
+
+from kernward.core.diagnose.sound import Trouble, file_troubles
+from kernward.core.diagnose.subject import Subject
+from kernward.core.facts import (
+    DepmodIndex,
+    DkmsBuild,
+    DkmsModule,
+    DkmsPair,
+    DkmsState,
+    DkmsTool,
+    Inventory,
+    Kernel,
+    KernelRelease,
+    ModuleFile,
+    Unknown,
+)
+from kernward.core.findings import Severity
+from kernward.core.policy import Policy
+from kernward.core.rebuilt import unchanged_trouble
+from kernward.core.steps import Step, StepKind
+from kernward.errors import KernwardError, LockHeldError
+from kernward.execute import Action, Done, Failed
+from kernward.inventory import read_module, with_symbols_for
+from kernward.machine import Machine, initramfs_of
+from kernward.tools import atomic, dkms, dkms_beside, dkms_tree, kmod
+from kernward.tools.dkms_beside import BuildJob, BuiltBeside, Replacement
+from kernward.tools.initramfs import NotRebuilt
+from kernward.tools.retry import until_free
+from kernward.tools.run import Command, Completed
+
+_TAIL = 12
+_Ended = Union[Done, Failed]
+_OnLine = Callable[[str], None]
+# depmod and modprobe take seconds; on a very slow disk a minute.
+_SHORT_S = 300.0
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What the steps of one repair share."""
+
+    machine: Machine
+    policy: Policy
+    inventory: Inventory
+    tool: DkmsTool
+    built: dict[Step, BuiltBeside] = field(default_factory=dict)
+    # dkms install writes into a folder that all kernels of a module share.
+    dkms_lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def actions_for(
+    machine: Machine, policy: Policy, inventory: Inventory
+) -> Mapping[StepKind, Action]:
+    """One callable per kind of step. Raises KernwardError where there is no dkms to drive."""
+    if not isinstance(inventory.dkms, DkmsTool):
+        raise KernwardError("dkms is not installed or cannot be read", "apt install dkms")
+    dkms_beside.clean_leftovers(machine.root)
+    initramfs = initramfs_of(machine)
+    if initramfs is not None:
+        initramfs.clean_leftovers()
+    bench = _Bench(machine, policy, inventory, inventory.dkms)
+    return {
+        StepKind.REGISTER: lambda step, on_line: _register(bench, step, on_line),
+        StepKind.BUILD: lambda step, on_line: _build(bench, step, on_line),
+        StepKind.SWAP: lambda step, _: _swap(bench, step),
+        StepKind.INSTALL: lambda step, on_line: _install(bench, step, on_line),
+        StepKind.RESTORE: lambda step, _: _restore(bench, step),
+        StepKind.DEPMOD: lambda step, on_line: _depmod(bench, step, on_line),
+        StepKind.INITRAMFS_ENTRY: lambda step, _: _initramfs_entry(bench, step),
+        StepKind.INITRAMFS: lambda step, on_line: _initramfs(bench, step, on_line),
+        StepKind.LOAD: lambda step, on_line: _load(bench, step, on_line),
+    }
+
+
+def command_of(step: Step, tool: Optional[DkmsTool], architecture: str) -> tuple[str, ...]:
+    """The outside program that a step runs, empty for what we do ourselves."""
+    if step.kind is StepKind.LOAD:
+        return ("modprobe", "--all", *step.names)
+    if step.module is not None and step.version is not None and step.kernel is None:
+        return dkms.add_argv(step.module, step.version)
+    if step.kernel is None:
+        return ()
+    if step.module is not None and step.version is not None:
+        target = (step.module, step.version, step.kernel, architecture)
+        if step.kind is StepKind.BUILD:
+            return dkms.build_argv(*target)
+        return dkms.install_argv(tool, *target) if tool and step.kind is StepKind.INSTALL else ()
+    return {
+        StepKind.DEPMOD: kmod.depmod_argv(step.kernel),
+        StepKind.INITRAMFS: (
+            "mkinitramfs",
+            "-o",
+            f"/boot/initrd.img-{step.kernel}",
+            str(step.kernel),
+        ),
+    }.get(step.kind, ())
+
+
+# ---- dkms
+
+
+def _register(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    assert step.module is not None  # noqa: S101 (the planner names it)
+    completed = _run(bench, _command(bench, step), on_line)
+    if bench.machine.root.exists(f"/var/lib/dkms/{step.module}/{step.version}/source"):
+        return Done("")
+    return _failed(bench, completed)
+
+
+def _build(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    assert step.module is not None  # noqa: S101 (the planner names them)
+    assert step.version is not None  # noqa: S101
+    assert step.kernel is not None  # noqa: S101
+    machine = bench.machine
+    job = BuildJob(
+        module=step.module,
+        version=step.version,
+        kernel=step.kernel,
+        architecture=bench.inventory.host.architecture,
+        argv=_command(bench, step),
+        timeout_s=machine.limits.build_timeout_s,
+    )
+    built = dkms_beside.build_beside(machine.run, machine.root, job, on_line)
+    if built.folder is None or not built.modules:
+        log = built.log or ""
+        tail = _log_tail(machine, log) or built.completed.lines[-_TAIL:]
+        dkms_beside.discard(machine.root, built)
+        said = dkms.explain_exit(bench.tool.version, built.completed.returncode)
+        return Failed(said, tuple(tail), log)
+    bench.built[_key(step)] = built
+    return Done(f"{len(built.modules)} module file(s)")
+
+
+def _log_tail(machine: Machine, log: str) -> tuple[str, ...]:
+    try:
+        return tuple(machine.root.read_text(log).splitlines()[-_TAIL:]) if log else ()
+    except OSError:
+        return ()
+
+
+def _key(step: Step) -> Step:
+    """A build and its swap are the same step but for the kind."""
+    return replace(step, kind=StepKind.BUILD)
+
+
+def _swap(bench: _Bench, step: Step) -> _Ended:
+    built = bench.built[_key(step)]
+    subject = _subject(bench, step)
+    files = _read_built(bench, built, subject)
+    unreadable = [each for each in files if not isinstance(each, ModuleFile)]
+    if unreadable:
+        return _refuse(bench, built, f"the new build cannot be read: {unreadable[0]}")
+    fresh = [each for each in files if isinstance(each, ModuleFile)]
+    troubles = _troubles_of(bench, subject, fresh)
+    if troubles:
+        worst = troubles[0]
+        return _refuse(bench, built, f"the new build is not sound ({worst.code}): {worst.detail}")
+    _wait_for_packages(bench)
+    dkms_beside.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
+    return Done("looked at, and in place")
+
+
+def _read_built(bench: _Bench, built: BuiltBeside, subject: Subject) -> list[object]:
+    profile = subject.profile
+    pointers = tuple(sorted(profile.pointers)) if profile is not None else ()
+    return [read_module(bench.machine, path, pointers) for path in built.modules]
+
+
+def _troubles_of(bench: _Bench, subject: Subject, fresh: list[ModuleFile]) -> list[Trouble]:
+    kernel = with_symbols_for(bench.machine, subject.kernel, fresh)
+    asked = replace(subject, kernel=kernel, inventory=_knowing(bench.inventory, subject, fresh))
+    found = [trouble for each in fresh for trouble in file_troubles(asked, each)]
+    found += unchanged_trouble(asked, fresh)
+    harmless = (Severity.INFO, Severity.WARN)
+    return [trouble for trouble in found if trouble.severity not in harmless]
+
+
+def _knowing(inventory: Inventory, subject: Subject, fresh: list[ModuleFile]) -> Inventory:
+    """The inventory with the fresh files' exports: modules of one build may need each other's."""
+    pairs = tuple(DkmsPair(each.name, each, each) for each in fresh)
+    state = DkmsState.BUILT
+    build = DkmsBuild(subject.kernel.release, "", state, pairs, None, (), original_module=False)
+    module = replace(subject.module, builds=(build,))
+    modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
+    return replace(inventory, modules=(*modules, module))
+
+
+def _refuse(bench: _Bench, built: BuiltBeside, why: str) -> Failed:
+    """What was there stays; the new build goes, but for its log."""
+    tail = _log_tail(bench.machine, built.log or "")
+    dkms_beside.discard(bench.machine.root, built)
+    return Failed(f"{why} What was there before stays.", tail)
+
+
+def _replacements(
+    build: Optional[DkmsBuild], built: BuiltBeside, step: Step
+) -> tuple[Replacement, ...]:
+    """Where the installed files are; none for a version that is not installed there."""
+    if build is None or build.state is DkmsState.BUILT or step.version != built.job.version:
+        return ()
+    installed = {pair.name: _path_of(pair.installed) for pair in build.pairs}
+    return tuple(
+        Replacement(path, installed[name])
+        for path in built.modules
+        if (name := path.rsplit("/", 1)[-1].split(".ko", 1)[0]) in installed
+    )
+
+
+def _path_of(seen: object) -> str:
+    """A module file's path, also of one that is missing or could not be read."""
+    return str(getattr(seen, "path", "") or getattr(seen, "what", ""))
+
+
+def _install(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    _wait_for_packages(bench)
+    with bench.dkms_lock:
+        completed = _run(bench, _command(bench, step), on_line)
+    return _look_installed(bench, step) or _failed(bench, completed)
+
+
+def _look_installed(bench: _Bench, step: Step) -> Optional[Done]:
+    """The files are where modprobe looks, the same as those in dkms's tree."""
+    tree = _tree_of(bench, step)
+    root = bench.machine.root
+    if tree is None or not tree.installed:
+        return None
+    built = dict(tree.built)
+    try:
+        same = all(
+            root.read_bytes(path) == root.read_bytes(built[name]) for name, path in tree.installed
+        )
+    except (OSError, KeyError):
+        return None
+    return Done(", ".join(path for _, path in tree.installed)) if same else None
+
+
+def _tree_of(bench: _Bench, step: Step) -> Optional[dkms_tree.TreeBuild]:
+    trees = dkms_tree.read_modules(bench.machine.root)
+    for module in trees if isinstance(trees, tuple) else ():
+        if (module.name, module.version) == (step.module, step.version):
+            for build in module.builds:
+                if build.kernel == step.kernel:
+                    return build
+    return None
+
+
+def _restore(bench: _Bench, step: Step) -> _Ended:
+    _wait_for_packages(bench)
+    build = _subject(bench, step).build
+    root = bench.machine.root
+    for pair in build.pairs if build is not None else ():
+        source = _path_of(pair.built)
+        folder = os.path.dirname(_path_of(pair.installed))
+        target = f"{folder}/{os.path.basename(source)}"
+        with open(root.open_for_reading(source), "rb") as opened:
+            atomic.put_copy(opened, root.outside(target, follow=False))
+    return _look_installed(bench, step) or Failed("the installed file still differs")
+
+
+# ---- the kernel's index, initramfs and memory
+
+
+def _depmod(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    assert step.kernel is not None  # noqa: S101 (the planner names it)
+    completed = _run(bench, _command(bench, step), on_line)
+    index = kmod.read_index(bench.machine.root, step.kernel)
+    names = _installed_files(bench, step)
+    if isinstance(index, DepmodIndex) and all(name in index.paths for name in names):
+        return Done("")
+    return _failed(bench, completed)
+
+
+def _installed_files(bench: _Bench, step: Step) -> dict[str, str]:
+    """Kernel module name → path, of all installed files of the step's modules on its kernel."""
+    trees = dkms_tree.read_modules(bench.machine.root)
+    return {
+        name.replace("-", "_"): path
+        for module in (trees if isinstance(trees, tuple) else ())
+        if module.name in step.modules
+        for build in module.builds
+        if build.kernel == step.kernel
+        for name, path in build.installed
+        if bench.machine.root.exists(path)
+    }
+
+
+def _initramfs_entry(bench: _Bench, step: Step) -> _Ended:
+    tool = initramfs_of(bench.machine)
+    if tool is None:
+        return Failed("no initramfs tool here that we can drive")
+    tool.force_in(step.names)
+    return Done("")
+
+
+def _initramfs(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    assert step.kernel is not None  # noqa: S101 (the planner names it)
+    tool = initramfs_of(bench.machine)
+    if tool is None:
+        return Failed("no initramfs tool here that we can drive")
+    _wait_for_packages(bench)
+    wanted = {
+        name: path
+        for name, path in _installed_files(bench, step).items()
+        if _belongs_inside(bench, step, name)
+    }
+    files = {name: read_module(bench.machine, path, ()) for name, path in wanted.items()}
+    expected = {name: each.sha256 for name, each in files.items() if isinstance(each, ModuleFile)}
+    ended = tool.rebuild(step.kernel, expected, on_line)
+    if isinstance(ended, NotRebuilt):
+        return Failed(ended.reason, tuple(ended.output[-_TAIL:]))
+    return Done(f"{ended.path}, {ended.size >> 20} MiB")
+
+
+def _belongs_inside(bench: _Bench, step: Step, name: str) -> bool:
+    kernel = _kernel(bench, step.kernel)
+    held = getattr(kernel.initramfs, "modules", {}) if kernel is not None else {}
+    entries = bench.inventory.initramfs_entries
+    return name in held or name in entries or name in _forced_in(bench)
+
+
+def _forced_in(bench: _Bench) -> frozenset[str]:
+    tool = initramfs_of(bench.machine)
+    entries = tool.entries() if tool is not None else frozenset()
+    return entries if isinstance(entries, frozenset) else frozenset()
+
+
+def _load(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+    completed = _run(bench, _command(bench, step), on_line)
+    loaded = kmod.read_loaded(bench.machine.root)
+    known = loaded if loaded is not None and not isinstance(loaded, Unknown) else {}
+    missing = [name for name in step.names if name not in known]
+    return _failed(bench, completed) if missing else Done("")
+
+
+# ---- shared
+
+
+def _command(bench: _Bench, step: Step) -> tuple[str, ...]:
+    return command_of(step, bench.tool, bench.inventory.host.architecture)
+
+
+def _run(bench: _Bench, argv: tuple[str, ...], on_line: _OnLine) -> Completed:
+    root = bench.machine.root
+    inside = "" if root.is_host else root.outside("/")
+    limit = bench.machine.limits.build_timeout_s if argv[0] == "dkms" else _SHORT_S
+    return bench.machine.run(Command(argv, limit, inside), on_line)
+
+
+def _failed(bench: _Bench, completed: Completed) -> Failed:
+    program = completed.argv[0]
+    if program == "dkms":
+        said = dkms.explain_exit(bench.tool.version, completed.returncode)
+    else:
+        said = f"{program} ended with exit code {completed.returncode}"
+    if completed.returncode == 0:
+        said = f"{program} reports success, but what it should have left is not there"
+    return Failed(said, completed.lines[-_TAIL:])
+
+
+def _wait_for_packages(bench: _Bench) -> None:
+    """Nothing is put in place while a package transaction runs: its hooks may be at the same."""
+
+    def busy() -> Optional[str]:
+        holder = bench.machine.packages.busy()
+        return holder.reason if isinstance(holder, Unknown) else holder
+
+    holder = until_free(busy, bench.machine.limits.lock_timeout_s, lambda _holder: None)
+    if holder is not None:
+        raise LockHeldError(f"the package manager is at work: {holder}", "repeat when it is done")
+
+
+def _subject(bench: _Bench, step: Step) -> Subject:
+    kernel = _kernel(bench, step.kernel)
+    module = _module(bench, step)
+    if kernel is None or module is None or step.kernel is None:
+        raise KernwardError(f"{step.module} or {step.kernel} is not here any more", "repeat")
+    build = module.build_for(step.kernel)
+    profile = bench.policy.profile_of(module.name)
+    return Subject(bench.inventory, bench.policy, kernel, module, build, profile)
+
+
+def _kernel(bench: _Bench, release: Optional[KernelRelease]) -> Optional[Kernel]:
+    return bench.inventory.kernel(release) if release is not None else None
+
+
+def _module(bench: _Bench, step: Step) -> Optional[DkmsModule]:
+    modules = bench.inventory.modules
+    for module in modules if isinstance(modules, tuple) else ():
+        if (module.name, module.version) == (step.module, step.version):
+            return module
+    return None

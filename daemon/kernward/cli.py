@@ -1,0 +1,361 @@
+"""The verbs: arguments → one look or one repair → text or JSON, and an exit code.
+
+Exit codes: 0 sound, 1 something holds, 2 usage or settings error, 3 could not look.
+Imports are made where a verb needs them: ``--version`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from kernward import __version__
+
+if TYPE_CHECKING:
+    from kernward.core.facts import KernelRelease
+    from kernward.core.findings import Finding
+    from kernward.core.outcomes import Report, Verdict
+    from kernward.core.steps import Plan
+    from kernward.cycle import Look
+    from kernward.machine import Machine
+    from kernward.settings import Settings
+
+SOUND, HOLDS, USAGE, BLIND = 0, 1, 2, 3
+
+
+def entry_point() -> NoReturn:
+    """Run the command line of this process and end it."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code is returned."""
+    options = _parser().parse_args(arguments)
+    from kernward.errors import KernwardError, SettingsInvalidError  # noqa: PLC0415
+
+    try:
+        return _VERBS[options.verb](options)
+    except SettingsInvalidError as error:
+        return _complain(error, USAGE)
+    except KernwardError as error:
+        return _complain(error, BLIND)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BLIND
+    except KeyboardInterrupt:
+        print("kernward: interrupted; what was begun can be repeated", file=sys.stderr)
+        return BLIND
+
+
+def _complain(error: Exception, code: int) -> int:
+    message, hint = getattr(error, "message", error), getattr(error, "hint", "")
+    print(f"kernward: {message}", file=sys.stderr)
+    if hint:
+        print(f"          {hint}", file=sys.stderr)
+    return code
+
+
+# ---- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kernward",
+        description="Keep out-of-tree (DKMS) kernel modules sound across kernel updates.",
+        epilog="Exit codes: 0 sound, 1 something holds, 2 usage or settings, 3 could not look.",
+    )
+    parser.add_argument("--version", action="version", version=f"kernward {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = _common_options()
+    for name, said in _HELP.items():
+        verb = verbs.add_parser(name, help=said, description=said, parents=[common])
+        if name == "check":
+            verb.add_argument(
+                "--nagios", action="store_true", help="one plugin line, plugin exit codes"
+            )
+        elif name == "repair":
+            verb.add_argument("--yes", "-y", action="store_true", help="do not ask")
+        elif name == "timeline":
+            verb.add_argument("release", metavar="K", help="the kernel release")
+        elif name == "explain":
+            verb.add_argument("code", metavar="CODE", nargs="?", help="a finding code")
+    return parser
+
+
+def _common_options() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("--root", metavar="DIR", default="/", help="look at the system mounted there")
+    add("--kernel", metavar="K", action="append", default=[], help="only this kernel (repeatable)")
+    add("--module", metavar="M", action="append", default=[], help="only this module (repeatable)")
+    add("--running-kernel", metavar="K", help="take this release for the running one")
+    add("--json", action="store_true", help="machine-readable output, schema 1")
+    add("--settings", metavar="FILE", help="read this file instead of the installed settings")
+    return common
+
+
+_HELP = {
+    "inventory": "show what is here: kernels, modules, builds",
+    "check": "judge every dkms module of every bootable kernel",
+    "plan": "show the steps that would mend what was found",
+    "repair": "mend what was found, then look again",
+    "timeline": "tell the story of one kernel from all records",
+    "explain": "explain a finding code, or list them all",
+    "doctor": "check what this host needs to keep its modules sound",
+}
+
+
+# ---- verbs
+
+
+def _inventory(options: argparse.Namespace) -> int:
+    from kernward.core.render import inventory_dict, inventory_lines  # noqa: PLC0415
+
+    seen, *_ = _look(options)
+    if options.json:
+        _print_json(inventory_dict(seen.inventory))
+    else:
+        _print_lines(inventory_lines(seen.inventory))
+    return SOUND
+
+
+def _check(options: argparse.Namespace) -> int:
+    from kernward.core import render  # noqa: PLC0415
+
+    seen, *_ = _look(options)
+    if options.nagios:
+        print(render.nagios_line(seen.findings, seen.verdict, *_counts(seen)))
+        return render.nagios_exit(seen.findings, seen.verdict)
+    if options.json:
+        _print_json(render.check_dict(seen.inventory, seen.findings, seen.verdict))
+    else:
+        _print_check(seen)
+    return _exit_code(seen.verdict)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from kernward.actions import command_of  # noqa: PLC0415
+    from kernward.core.facts import DkmsTool  # noqa: PLC0415
+    from kernward.core.render import plan_dict, plan_lines  # noqa: PLC0415
+
+    seen, *_ = _look(options)
+    tool = seen.inventory.dkms
+    known = tool if isinstance(tool, DkmsTool) else None
+    architecture = seen.inventory.host.architecture
+    commands = {step: command_of(step, known, architecture) for step in seen.plan.steps}
+    if options.json:
+        _print_json(plan_dict(seen.plan, commands))
+    else:
+        _print_lines(plan_lines(seen.plan, commands))
+    return _exit_code(seen.verdict)
+
+
+def _repair(options: argparse.Namespace) -> int:
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    from kernward.core.render import report_dict  # noqa: PLC0415
+    from kernward.progress import standard_error  # noqa: PLC0415
+    from kernward.repair import repair_host  # noqa: PLC0415
+    from kernward.tools.run import stop_all  # noqa: PLC0415
+
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        stopping.set()
+        stop_all()
+
+    machine, settings = _open(options)
+    progress = standard_error(quiet=options.json)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    observer = progress.observer(stopping)
+    consent = _consent(options)
+    report = repair_host(machine, settings.policy, observer, consent, progress.waiting)
+    if options.json:
+        _print_json(report_dict(report))
+    else:
+        _print_report(report)
+    return _exit_code(report.verdict)
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    from kernward.core.facts import KernelRelease  # noqa: PLC0415
+    from kernward.core.render import timeline_dict, timeline_lines  # noqa: PLC0415
+    from kernward.core.timeline import story  # noqa: PLC0415
+    from kernward.errors import SettingsInvalidError  # noqa: PLC0415
+
+    seen, *_ = _look(options)
+    release = _release(options.release, "timeline")
+    assert isinstance(release, KernelRelease)  # noqa: S101 (for the type checker)
+    kernel = seen.inventory.kernel(release)
+    if kernel is None:
+        here = ", ".join(str(each.release) for each in seen.inventory.kernels)
+        raise SettingsInvalidError(f"nothing of {release} is here", f"here are: {here}")
+    entries = story(seen.inventory, kernel)
+    if options.json:
+        _print_json(timeline_dict(kernel, entries))
+    else:
+        _print_lines(timeline_lines(kernel, entries))
+    return SOUND
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from kernward.core.catalogue import KINDS  # noqa: PLC0415
+    from kernward.core.render import explain_dict, explain_lines  # noqa: PLC0415
+    from kernward.errors import SettingsInvalidError  # noqa: PLC0415
+
+    if options.code is not None and options.code not in KINDS:
+        import difflib  # noqa: PLC0415
+
+        near = difflib.get_close_matches(options.code, KINDS, 1)
+        hint = f"did you mean {near[0]}?" if near else "kernward explain lists all codes"
+        raise SettingsInvalidError(f"{options.code} is not a finding code", hint)
+    codes = [options.code] if options.code else list(KINDS)
+    if options.json:
+        explained = [explain_dict(code) for code in codes]
+        _print_json(explained[0] if options.code else {"schema": 1, "codes": explained})
+    elif options.code:
+        _print_lines(explain_lines(options.code))
+    else:
+        _print_lines(f"{code:<26} {explain_dict(code)['summary']}"[:100] for code in codes)
+    return SOUND
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kernward.core.doctor import Mark, examine  # noqa: PLC0415
+    from kernward.core.render import doctor_dict, doctor_lines  # noqa: PLC0415
+
+    seen, _, settings = _look(options)
+    found = examine(seen.inventory, settings.policy, is_root=os.geteuid() == 0)
+    if options.json:
+        _print_json(doctor_dict(found))
+    else:
+        _print_lines(doctor_lines(found))
+    return HOLDS if any(each.mark is Mark.MISSING for each in found) else SOUND
+
+
+_VERBS = {
+    "inventory": _inventory,
+    "check": _check,
+    "plan": _plan,
+    "repair": _repair,
+    "timeline": _timeline,
+    "explain": _explain,
+    "doctor": _doctor,
+}
+
+
+# ---- what the verbs share
+
+
+def _open(options: argparse.Namespace) -> tuple[Machine, Settings]:
+    from kernward.machine import detect, open_root  # noqa: PLC0415
+    from kernward.settings import Chosen, read_settings  # noqa: PLC0415
+
+    root = open_root(options.root)
+    kernels = frozenset(_release(each, "--kernel") for each in options.kernel)
+    settings = read_settings(root, Chosen(kernels, frozenset(options.module)), options.settings)
+    running = options.running_kernel and _release(options.running_kernel, "--running-kernel")
+    return detect(root, running, settings.limits), settings
+
+
+def _look(options: argparse.Namespace) -> tuple[Look, Machine, Settings]:
+    from kernward.cycle import look  # noqa: PLC0415
+
+    machine, settings = _open(options)
+    seen = look(machine, settings.policy)
+    machine.memory.save()
+    return seen, machine, settings
+
+
+def _release(text: str, where: str) -> KernelRelease:
+    from kernward.core.facts import KernelRelease  # noqa: PLC0415
+    from kernward.errors import SettingsInvalidError  # noqa: PLC0415
+
+    try:
+        return KernelRelease.parse(text)
+    except ValueError as error:
+        raise SettingsInvalidError(
+            f"{where}: {error}", "give it as uname -r does, for instance 6.1.0-47-amd64"
+        ) from error
+
+
+def _exit_code(verdict: Verdict) -> int:
+    return {"open": SOUND, "held": HOLDS, "unknown": BLIND}[verdict.state.value]
+
+
+def _counts(seen: Look) -> tuple[int, int]:
+    kernels = sum(kernel.bootable for kernel in seen.inventory.kernels)
+    modules = seen.inventory.modules
+    return kernels, len(modules) if isinstance(modules, tuple) else 0
+
+
+def _print_check(seen: Look) -> None:
+    from kernward.core.render import verdict_line  # noqa: PLC0415
+
+    _print_findings(seen.findings)
+    print(verdict_line(seen.verdict, *_counts(seen)))
+
+
+def _print_report(report: Report) -> None:
+    from kernward.core.render import report_line  # noqa: PLC0415
+
+    _print_findings(report.after)
+    print(report_line(report))
+
+
+def _print_findings(findings: Iterable[Finding]) -> None:
+    from kernward.core.render import finding_lines  # noqa: PLC0415
+
+    for each in findings:
+        _print_lines(finding_lines(each))
+        print()
+
+
+def _print_json(document: object) -> None:
+    import json  # noqa: PLC0415
+
+    print(json.dumps(document, indent=2, ensure_ascii=True))
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(_coloured(line))
+
+
+# The words that begin a finding's line or a requirement's, and how they stand out on a terminal.
+_COLOURS = {"hold": "31;1", "warn": "33;1", "missing": "31;1", "ok": "32"}
+
+
+def _coloured(line: str) -> str:
+    word = line.split(" ", 1)[0]
+    if word not in _COLOURS or not sys.stdout.isatty():
+        return line
+    return f"\033[{_COLOURS[word]}m{word}\033[0m{line[len(word) :]}"
+
+
+def _consent(options: argparse.Namespace) -> Callable[[Plan], bool]:
+    """Asks on a terminal; ``--yes`` answers for whoever is not there."""
+
+    def ask(plan: Plan) -> bool:
+        from kernward.core.render import plan_lines  # noqa: PLC0415
+        from kernward.errors import SettingsInvalidError  # noqa: PLC0415
+
+        if options.yes:
+            return True
+        if not sys.stdin.isatty():
+            raise SettingsInvalidError(
+                "repair asks before it acts, and there is no terminal to ask on",
+                "add --yes for unattended use",
+            )
+        for line in plan_lines(plan, {}):
+            print(line, file=sys.stderr)
+        print("Go ahead? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    return ask

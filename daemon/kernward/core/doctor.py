@@ -1,0 +1,144 @@
+"""What this host needs so that its modules can be kept sound, requirement by requirement."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernward.core.diagnose import concerned_kernels
+from kernward.core.diagnose.subject import is_guarded
+from kernward.core.facts import DkmsTool, Headers, InitramfsTool, Inventory, Trust, Unknown
+from kernward.core.policy import Policy
+
+_MIB = 1 << 20
+_LITTLE_BOOT_ROOM = 100 * _MIB
+
+
+class Mark(enum.Enum):
+    """How a requirement stands."""
+
+    OK = "ok"
+    MISSING = "missing"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One thing needed: what was found, and what to type when it is missing."""
+
+    what: str
+    mark: Mark
+    found: str
+    next_step: str = ""
+
+
+def examine(inventory: Inventory, policy: Policy, *, is_root: bool) -> tuple[Requirement, ...]:
+    """Every requirement, in the order in which one would mend them."""
+    return (
+        _rights(is_root=is_root),
+        _dkms(inventory),
+        *_toolchain(inventory),
+        *_headers(inventory, policy),
+        *_rooms(inventory, policy),
+        _initramfs(inventory),
+        *_ranges(inventory, policy),
+        _trust(inventory),
+    )
+
+
+def _rights(*, is_root: bool) -> Requirement:
+    if is_root:
+        return Requirement("root", Mark.OK, "running as root")
+    return Requirement("root", Mark.NOTE, "not root: reading only", "sudo kernward doctor")
+
+
+def _dkms(inventory: Inventory) -> Requirement:
+    dkms = inventory.dkms
+    if isinstance(dkms, Unknown):
+        return Requirement("dkms", Mark.MISSING, dkms.reason, f"look at {dkms.what}")
+    if dkms is None:
+        return Requirement("dkms", Mark.MISSING, "not installed", "apt install dkms")
+    return Requirement("dkms", Mark.OK, f"{dkms.version}: {_habits(dkms)}")
+
+
+def _habits(dkms: DkmsTool) -> str:
+    if dkms.heals_itself:
+        return "builds again by itself when an image arrives after its headers"
+    return "keeps a module that was built before its image arrived"
+
+
+def _toolchain(inventory: Inventory) -> Iterator[Requirement]:
+    tools = inventory.toolchain
+    if tools.compilers:
+        yield Requirement("compiler", Mark.OK, ", ".join(sorted(tools.compilers)))
+    else:
+        yield Requirement("compiler", Mark.MISSING, "none on PATH", "apt install gcc")
+    if tools.make:
+        yield Requirement("make", Mark.OK, tools.make)
+    else:
+        yield Requirement("make", Mark.MISSING, "not on PATH", "apt install make")
+
+
+def _headers(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
+    concerned = concerned_kernels(inventory, policy)
+    for kernel in inventory.kernels:
+        if not kernel.bootable or kernel.release not in concerned:
+            continue
+        what = f"headers of {kernel.release}"
+        if isinstance(kernel.headers, Headers):
+            yield Requirement(what, Mark.OK, kernel.headers.path)
+        else:
+            package = inventory.host.headers_package.replace("{kernel}", str(kernel.release))
+            yield Requirement(what, Mark.MISSING, "not installed", f"apt install {package}")
+
+
+def _rooms(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
+    for room in inventory.rooms:
+        needed = _LITTLE_BOOT_ROOM if room.path == "/boot" else policy.build_room_bytes
+        found = f"{room.free_bytes // _MIB} MiB free, {needed // _MIB} wanted"
+        if room.free_bytes >= needed:
+            yield Requirement(f"room on {room.path}", Mark.OK, found)
+        else:
+            step = "apt autoremove --purge (old kernels), then apt clean"
+            yield Requirement(f"room on {room.path}", Mark.MISSING, found, step)
+
+
+def _initramfs(inventory: Inventory) -> Requirement:
+    tool = inventory.initramfs_tool
+    if tool is InitramfsTool.NONE:
+        return Requirement("initramfs", Mark.NOTE, "no tool installed, so none is made")
+    if tool is InitramfsTool.DRACUT:
+        return Requirement("initramfs", Mark.NOTE, "dracut: read, but not rebuilt by this version")
+    return Requirement("initramfs", Mark.OK, tool.value)
+
+
+def _ranges(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
+    modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
+    for module in modules:
+        profile = policy.profile_of(module.name)
+        if profile is None or not is_guarded(module, policy):
+            continue
+        if not (profile.kernel_min or profile.kernel_max):
+            continue
+        what = f"kernels of {module.name}"
+        outside = [
+            str(release)
+            for release in sorted(concerned_kernels(inventory, policy))
+            if not profile.supports(release)
+        ]
+        if outside:
+            found = f"supports {profile.kernel_range}; not: {', '.join(outside)}"
+            yield Requirement(what, Mark.MISSING, found, "boot a kernel in that range")
+        else:
+            yield Requirement(what, Mark.OK, f"supports {profile.kernel_range}")
+
+
+def _trust(inventory: Inventory) -> Requirement:
+    trust = inventory.trust
+    if isinstance(trust, Unknown):
+        return Requirement("signatures", Mark.NOTE, trust.reason)
+    if isinstance(trust, Trust) and trust.enforced:
+        step = "enrol dkms's key: mokutil --import /var/lib/dkms/mok.pub"
+        return Requirement("signatures", Mark.NOTE, f"needed here: {trust.why}", step)
+    return Requirement("signatures", Mark.OK, "unsigned modules are accepted")

@@ -1,0 +1,47 @@
+"""START HERE: one pass of the pipeline, in order.
+
+``look`` is the reading half (``check``, ``plan``, ``timeline``); ``repair`` goes on and looks again.
+The verdict is computed from the second look, never from what the steps returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernward.actions import actions_for
+from kernward.core.diagnose import diagnose
+from kernward.core.facts import Inventory
+from kernward.core.findings import Finding
+from kernward.core.outcomes import Report, Verdict
+from kernward.core.plan import plan
+from kernward.core.policy import Policy
+from kernward.core.steps import Plan
+from kernward.core.verdict import verdict
+from kernward.execute import Observer, execute
+from kernward.inventory import take_inventory
+from kernward.machine import Machine
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is here, what is wrong with it, what would mend it, and what may go on meanwhile."""
+
+    inventory: Inventory
+    findings: tuple[Finding, ...]
+    plan: Plan
+    verdict: Verdict
+
+
+def look(machine: Machine, policy: Policy) -> Look:
+    """Read the host and judge it. Changes nothing."""
+    inventory = take_inventory(machine, policy)
+    findings = diagnose(inventory, policy)
+    return Look(inventory, findings, plan(findings, inventory, policy), verdict(findings))
+
+
+def repair(machine: Machine, policy: Policy, seen: Look, observer: Observer) -> Report:
+    """Carry out the plan of a look, then look again."""
+    actions = actions_for(machine, policy, seen.inventory)
+    results = execute(seen.plan, actions, observer)
+    after = look(machine, policy)
+    return Report(seen.findings, seen.plan, results, after.findings, after.verdict)

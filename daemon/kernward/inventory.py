@@ -1,0 +1,475 @@
+"""One read-only look at a host: asks the tools, puts together one ``Inventory``. Decides nothing.
+
+Order matters for cost: module files first, because what they import and where they point says which
+symbols of the large maps and symvers files are needed at all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Optional, Union
+
+from kernward.core.diagnose.subject import is_guarded
+from kernward.core.facts import (
+    DepmodIndex,
+    DkmsBuild,
+    DkmsConf,
+    DkmsModule,
+    DkmsPair,
+    FileTimes,
+    Headers,
+    Host,
+    Initramfs,
+    InitramfsTool,
+    Inventory,
+    Kernel,
+    KernelConfig,
+    KernelPackage,
+    KernelRelease,
+    LoadedModule,
+    MissingFile,
+    ModuleFile,
+    ModuleFileSeen,
+    PackageEvent,
+    PackageRole,
+    Room,
+    SymbolMap,
+    Unknown,
+)
+from kernward.core.policy import Policy
+from kernward.machine import Machine
+from kernward.tools import (
+    bootloader,
+    cpio,
+    dkms,
+    dkms_tree,
+    elf,
+    initramfs_hook,
+    kernel_files,
+    kmod,
+    map_reading,
+    secureboot,
+    symbols,
+    toolchain,
+)
+from kernward.tools.bootloader import NextBoot
+from kernward.tools.dkms_tree import TreeBuild, TreeModule
+from kernward.tools.kernel_files import KernelFiles
+from kernward.tools.root import Root
+
+# What rules ask of a kernel's configuration, besides what a dkms.conf names.
+_CONFIG_OPTIONS = frozenset({"MODVERSIONS", "MODULE_SIG_FORCE", "CC_VERSION_TEXT"})
+# One of the image's own modules shows its module_layout CRC; with other headers than the image's,
+# so many are read that most symbols that a module imports are among theirs.
+_FEW_WITNESSES, _MANY_WITNESSES = 1, 60
+_ROOMS = ("/boot", "/var/lib/dkms", "/lib/modules")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What to look for inside large files."""
+
+    imports: Mapping[KernelRelease, frozenset[str]]
+    symbols: frozenset[str]
+    options: frozenset[str]
+    modules: frozenset[str]
+
+
+def take_inventory(machine: Machine, policy: Policy) -> Inventory:
+    """Look at everything. What cannot be looked at becomes ``Unknown`` in its place."""
+    root = machine.root
+    releases = kernel_files.releases(root)
+    known = [each for each in releases.known if not policy.kernels or each in policy.kernels]
+    modules = _modules(machine, policy)
+    kernels = _kernels(machine, known, _wanted(modules, policy))
+    entries = initramfs_hook.entries(root)
+    rooms = [toolchain.room(root, path) for path in _ROOMS]
+    trust = secureboot.read_trust(root) if root.is_host else None
+    unknowns = [*releases.unknowns]
+    unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
+    return Inventory(
+        host=_host(machine, [kernel for kernel in kernels if kernel.bootable]),
+        kernels=kernels,
+        modules=modules,
+        dkms=dkms.read_tool(root),
+        loaded=_loaded(machine),
+        toolchain=toolchain.read_toolchain(root),
+        rooms=tuple(each for each in rooms if isinstance(each, Room)),
+        trust=trust,
+        initramfs_tool=machine.initramfs_tool,
+        initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
+        unknowns=tuple(unknowns),
+    )
+
+
+def _host(machine: Machine, bootable: list[Kernel]) -> Host:
+    root = machine.root
+    next_boot = bootloader.next_boot(root, [kernel.release for kernel in bootable])
+    return Host(
+        name=socket.gethostname() if root.is_host else str(root.path),
+        root=str(root.path),
+        system=_system(root),
+        architecture=os.uname().machine,
+        running=machine.running,
+        next_boot=next_boot.release if isinstance(next_boot, NextBoot) else next_boot,
+        package_format=machine.packages.format,
+        headers_package=machine.packages.headers_package(KernelRelease("{kernel}")),
+        looked_at_ns=time.time_ns(),
+    )
+
+
+def _system(root: Root) -> str:
+    try:
+        lines = root.read_text("/etc/os-release").splitlines()
+    except OSError:
+        return "unknown system"
+    names = [
+        line.split("=", 1)[1].strip("\"'") for line in lines if line.startswith("PRETTY_NAME=")
+    ]
+    return names[0] if names else "unknown system"
+
+
+def _loaded(machine: Machine) -> Union[Mapping[str, LoadedModule], Unknown, None]:
+    # /sys tells of the kernel that really runs, whatever release the caller wants taken for it.
+    if not machine.root.is_host or machine.running != KernelRelease(os.uname().release):
+        return None
+    return kmod.read_loaded(machine.root)
+
+
+# ---- dkms modules
+
+
+def _modules(machine: Machine, policy: Policy) -> Union[tuple[DkmsModule, ...], Unknown]:
+    trees = dkms_tree.read_modules(machine.root)
+    if isinstance(trees, Unknown):
+        return trees
+    return tuple(_module(machine, policy, tree) for tree in trees)
+
+
+def _module(machine: Machine, policy: Policy, tree: TreeModule) -> DkmsModule:
+    profile = policy.profile_of(tree.name)
+    pointers = tuple(sorted(profile.pointers)) if profile is not None else ()
+    owner = machine.packages.owner_of(f"{tree.source}/dkms.conf") if tree.source else None
+    builds = (each for each in tree.builds if not policy.kernels or each.kernel in policy.kernels)
+    module = DkmsModule(
+        name=tree.name,
+        version=tree.version,
+        registered=tree.registered,
+        source=tree.source,
+        conf=tree.conf,
+        scan=map_reading.scan_sources(machine.root, tree.source or "", tree.conf),
+        builds=(),
+        failed_log=tree.failed_log,
+        owner=owner if isinstance(owner, str) else None,
+    )
+    if not is_guarded(module, policy):
+        pointers = ()
+    return replace(module, builds=tuple(_build(machine, each, pointers) for each in builds))
+
+
+def _build(machine: Machine, tree: TreeBuild, pointers: tuple[str, ...]) -> DkmsBuild:
+    installed = dict(tree.installed)
+    pairs = []
+    for name, path in tree.built:
+        where = installed.pop(name, None)
+        pairs.append(_pair(machine, name, path, where, pointers))
+    pairs += [_pair(machine, name, None, path, pointers) for name, path in installed.items()]
+    return DkmsBuild(
+        kernel=tree.kernel,
+        architecture=tree.architecture,
+        state=tree.state,
+        pairs=tuple(pairs),
+        log=tree.log,
+        build_times=tree.build_times,
+        original_module=tree.original_module,
+        weak_from=tree.weak_from,
+    )
+
+
+def _pair(
+    machine: Machine,
+    name: str,
+    built: Optional[str],
+    installed: Optional[str],
+    pointers: tuple[str, ...],
+) -> DkmsPair:
+    seen: ModuleFileSeen = MissingFile("(not installed)")
+    if installed is not None:
+        seen = read_module(machine, installed, pointers)
+    if built is None:
+        return DkmsPair(name, MissingFile("(not built)"), seen)
+    twin = _twin(machine, built, seen)
+    return DkmsPair(name, twin or read_module(machine, built, pointers), seen)
+
+
+def _twin(machine: Machine, path: str, seen: ModuleFileSeen) -> Optional[ModuleFile]:
+    """Dkms's own copy, when it is byte for byte the installed file: then it is read only once."""
+    if not isinstance(seen, ModuleFile):
+        return None
+    times = _times(machine.root, path)
+    if times is None or times.size != seen.times.size:
+        return None
+    try:
+        same = machine.memory.recall(
+            "same content",
+            (times, seen.times),
+            lambda: machine.root.read_bytes(path) == machine.root.read_bytes(seen.path),
+        )
+    except OSError:
+        return None
+    return replace(seen, path=path, times=times) if same else None
+
+
+def read_module(machine: Machine, path: str, pointers: Collection[str]) -> ModuleFileSeen:
+    """One module file, from memory when it has not changed."""
+    times = _times(machine.root, path)
+    read = partial(elf.read_module, machine.root, path, pointers)
+    return read() if times is None else machine.memory.recall(f"elf {pointers}", (times,), read)
+
+
+def _times(root: Root, path: str) -> Optional[FileTimes]:
+    try:
+        return root.times(path)
+    except OSError:
+        return None
+
+
+def _wanted(modules: Union[tuple[DkmsModule, ...], Unknown], policy: Policy) -> _Wanted:
+    known = modules if isinstance(modules, tuple) else ()
+    imports: dict[KernelRelease, set[str]] = {}
+    names: set[str] = set()
+    options = set(_CONFIG_OPTIONS)
+    pointed: set[str] = set()
+    for module in known:
+        if isinstance(module.conf, DkmsConf):
+            conf_options = module.conf.build_exclusive_config.split()
+            options.update(each.lstrip("!").removeprefix("CONFIG_") for each in conf_options)
+        profile = policy.profile_of(module.name)
+        if profile is not None:
+            pointed.update(profile.pointers.values())
+        for build in module.builds:
+            for pair in build.pairs:
+                names.add(pair.name.replace("-", "_"))
+                for seen in (pair.built, pair.installed):
+                    if isinstance(seen, ModuleFile):
+                        imports.setdefault(build.kernel, set()).update(seen.imports)
+                        pointed.update(_bases(seen))
+    return _Wanted(
+        imports={release: frozenset(each) for release, each in imports.items()},
+        symbols=frozenset(pointed),
+        options=frozenset(options),
+        modules=frozenset(names),
+    )
+
+
+def _bases(seen: ModuleFile) -> Iterator[str]:
+    """The exported symbols that the file's pointers are relative to."""
+    return (each.symbol for each in seen.pointers.values() if each.symbol is not None)
+
+
+# ---- kernels
+
+
+def _kernels(
+    machine: Machine,
+    releases: Iterable[KernelRelease],
+    wanted: _Wanted,
+) -> tuple[Kernel, ...]:
+    releases = tuple(releases)
+    packages = machine.packages.kernel_packages(releases)
+    names = [] if isinstance(packages, Unknown) else _names(packages)
+    events = machine.packages.events(names)
+    # Decompressing initramfs images is most of a first look's work, and releases the lock of the
+    # interpreter.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return tuple(
+            pool.map(
+                lambda release: _kernel(
+                    machine,
+                    release,
+                    packages if isinstance(packages, Unknown) else packages[release],
+                    events,
+                    wanted,
+                ),
+                releases,
+            )
+        )
+
+
+def _names(packages: Mapping[KernelRelease, tuple[KernelPackage, ...]]) -> list[str]:
+    return sorted({each.name for owners in packages.values() for each in owners})
+
+
+def _kernel(
+    machine: Machine,
+    release: KernelRelease,
+    packages: Union[tuple[KernelPackage, ...], Unknown],
+    events: Union[tuple[PackageEvent, ...], Unknown],
+    wanted: _Wanted,
+) -> Kernel:
+    files = kernel_files.look(machine.root, release)
+    if isinstance(files, Unknown):
+        return _dark_kernel(release, files)
+    imports = wanted.imports.get(release, frozenset())
+    config = _config(machine, files, wanted.options)
+    headers = _headers(machine, files, imports)
+    owners = packages if isinstance(packages, tuple) else ()
+    return Kernel(
+        release=release,
+        image=files.image,
+        image_files=files.image_files,
+        maps=_maps(machine, files, wanted.symbols),
+        config=config,
+        headers=headers,
+        witness_crcs=_witnesses(machine, files, owners, imports) if imports else {},
+        index=_index(machine, release),
+        initramfs=_initramfs(machine, files, wanted.modules),
+        packages=packages,
+        events=_events_of(events, owners),
+        has_modules_tree=files.has_modules_tree,
+        compiler=_compiler(machine, files),
+    )
+
+
+def _dark_kernel(release: KernelRelease, why: Unknown) -> Kernel:
+    """A kernel of which nothing could be seen: it is there, and all of it is unknown."""
+    nowhere = FileTimes(f"/boot/vmlinuz-{release}", 0, 0, 0, 0, 0, None)
+    return Kernel(
+        release=release,
+        image=nowhere,
+        image_files=(),
+        maps=(),
+        config=why,
+        headers=why,
+        witness_crcs={},
+        index=why,
+        initramfs=why,
+        packages=why,
+        events=why,
+        has_modules_tree=True,
+    )
+
+
+def _events_of(
+    events: Union[tuple[PackageEvent, ...], Unknown], owners: tuple[KernelPackage, ...]
+) -> Union[tuple[PackageEvent, ...], Unknown]:
+    if isinstance(events, Unknown):
+        return events
+    names = {each.name for each in owners}
+    return tuple(each for each in events if each.package in names)
+
+
+def _config(
+    machine: Machine, files: KernelFiles, options: frozenset[str]
+) -> Union[KernelConfig, Unknown, None]:
+    path = files.config_path
+    times = _times(machine.root, path) if path else None
+    if path is None or times is None:
+        return None
+    return machine.memory.recall(
+        f"config {sorted(options)}",
+        (times,),
+        partial(kernel_files.read_config, machine.root, path, options),
+    )
+
+
+def _headers(
+    machine: Machine, files: KernelFiles, imports: frozenset[str]
+) -> Union[Headers, Unknown, None]:
+    if files.headers_path is None:
+        return None
+    for path in files.symvers_paths:
+        times = _times(machine.root, path)
+        if times is None:
+            continue
+        crcs = machine.memory.recall(
+            f"symvers {sorted(imports)}",
+            (times,),
+            partial(symbols.read_symvers, machine.root, path, imports),
+        )
+        if crcs is not None:
+            return Headers(files.headers_path, path, crcs, times.size)
+    return Headers(files.headers_path, None, {})
+
+
+def _maps(machine: Machine, files: KernelFiles, wanted: frozenset[str]) -> tuple[SymbolMap, ...]:
+    found = []
+    for path in files.map_paths:
+        times = _times(machine.root, path)
+        if times is None:
+            continue
+        read = partial(symbols.read_map, machine.root, path, wanted)
+        each = machine.memory.recall(f"map {sorted(wanted)}", (times,), read)
+        # A map that cannot be read serves nobody as one: builds do not get far with it either.
+        if isinstance(each, SymbolMap):
+            found.append(each)
+    return tuple(found)
+
+
+def _witnesses(
+    machine: Machine,
+    files: KernelFiles,
+    owners: tuple[KernelPackage, ...],
+    imports: frozenset[str],
+) -> Mapping[str, int]:
+    """CRCs of imported symbols as the image's own modules have them."""
+    images = {each.revision for each in owners if PackageRole.MODULES in each.roles}
+    headers = {each.revision for each in owners if PackageRole.HEADERS in each.roles}
+    count = _FEW_WITNESSES if images and images == headers else _MANY_WITNESSES
+    found: dict[str, int] = {}
+    for path in kernel_files.witness_paths(machine.root, files.release, count):
+        times = _times(machine.root, path)
+        if times is not None:
+            crcs = machine.memory.recall(
+                "crcs", (times,), partial(elf.read_crcs, machine.root, path)
+            )
+            if isinstance(crcs, Mapping):
+                found.update((name, crc) for name, crc in crcs.items() if name in imports)
+    return found
+
+
+def with_symbols_for(machine: Machine, kernel: Kernel, seen: Iterable[ModuleFile]) -> Kernel:
+    """The same kernel, with the CRCs that fresh files import (they may be others than before)."""
+    files = kernel_files.look(machine.root, kernel.release)
+    if isinstance(files, Unknown):
+        return kernel
+    imports = frozenset(name for each in seen for name in each.imports)
+    owners = kernel.packages if isinstance(kernel.packages, tuple) else ()
+    return replace(
+        kernel,
+        headers=_headers(machine, files, imports),
+        witness_crcs=_witnesses(machine, files, owners, imports),
+    )
+
+
+def _index(machine: Machine, release: KernelRelease) -> Union[DepmodIndex, Unknown, None]:
+    return kmod.read_index(machine.root, release)
+
+
+def _initramfs(
+    machine: Machine, files: KernelFiles, wanted: frozenset[str]
+) -> Union[Initramfs, Unknown, None]:
+    if machine.initramfs_tool is InitramfsTool.NONE or files.image is None:
+        return None
+    for path in files.initramfs_paths:
+        times = _times(machine.root, path)
+        if times is not None:
+            read = partial(cpio.read_kernel_modules, machine.root, path, files.release, wanted)
+            found = machine.memory.recall(f"initramfs {sorted(wanted)}", (times,), read)
+            if isinstance(found, Unknown):
+                return found
+            held = {name: found.hashes.get(name, "") for name in found.names}
+            return Initramfs(path, times, held)
+    return None
+
+
+def _compiler(machine: Machine, files: KernelFiles) -> Optional[str]:
+    if files.headers_path is None:
+        return None
+    return toolchain.kernel_compiler(machine.root, files.headers_path)

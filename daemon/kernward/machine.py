@@ -1,0 +1,72 @@
+"""The composition root: which host or root, and so which tools. Afterwards nobody asks again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from kernward.core.facts import InitramfsTool, KernelRelease
+from kernward.errors import KernwardError, SettingsInvalidError
+from kernward.settings import Limits
+from kernward.tools.dpkg import Dpkg
+from kernward.tools.initramfs import Initramfs, RunWithLines, installed_tool
+from kernward.tools.memory import Memory, memory_path
+from kernward.tools.packages import PackageDatabase
+from kernward.tools.root import Root
+from kernward.tools.run import run
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The tools of one host. ``running`` is None where no kernel runs (a mounted root)."""
+
+    root: Root
+    running: Optional[KernelRelease]
+    packages: PackageDatabase
+    initramfs_tool: InitramfsTool
+    memory: Memory
+    run: RunWithLines
+    limits: Limits
+
+
+def detect(root: Root, running: Optional[KernelRelease], limits: Limits) -> Machine:
+    """The tools that fit what is installed there.
+
+    Raises SettingsInvalidError for a root that is none, KernwardError for a family not known here.
+    """
+    if running is None and root.is_host:
+        running = KernelRelease.parse(os.uname().release)
+    if not root.is_dir("/var/lib/dpkg"):
+        raise KernwardError(
+            f"{root.path} has no /var/lib/dpkg: not a Debian or Ubuntu system",
+            "other package managers are not supported yet",
+        )
+    return Machine(
+        root=root,
+        running=running,
+        packages=Dpkg(root),
+        initramfs_tool=installed_tool(root),
+        memory=Memory(memory_path(os.path.realpath(root.path))),
+        run=run,
+        limits=limits,
+    )
+
+
+def open_root(folder: str) -> Root:
+    """The root to look at. Raises SettingsInvalidError when there is no such folder."""
+    if not os.path.isdir(folder):
+        raise SettingsInvalidError(
+            f"--root {folder}: no such directory", "name the folder where the root is mounted"
+        )
+    return Root(Path(folder))
+
+
+def initramfs_of(machine: Machine) -> Optional[Initramfs]:
+    """What makes initramfs images there; None where nothing does, or nothing that we can drive."""
+    from kernward.tools.initramfs_tools import InitramfsTools  # noqa: PLC0415 (only for repairs)
+
+    if machine.initramfs_tool is InitramfsTool.INITRAMFS_TOOLS:
+        return InitramfsTools(machine.root, machine.run)
+    return None

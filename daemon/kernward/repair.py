@@ -1,0 +1,72 @@
+"""A repair from the outside in: alone, with the package manager at rest, with the admin's consent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+from kernward.core.facts import Unknown
+from kernward.core.outcomes import Report
+from kernward.core.policy import Policy
+from kernward.core.steps import Plan
+from kernward.cycle import look, repair
+from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
+from kernward.execute import Observer
+from kernward.machine import Machine
+from kernward.tools.own_lock import OwnLock
+from kernward.tools.retry import until_free
+
+
+def repair_host(
+    machine: Machine,
+    policy: Policy,
+    observer: Observer,
+    agreed: Callable[[Plan], bool],
+    on_wait: Callable[[str], None],
+) -> Report:
+    """One repair. ``agreed`` is asked once, and only when there is something to do.
+
+    Consent is asked for before the locks are taken (nobody else has to wait for an answer); the
+    look that counts is taken after. Raises LockHeldError when a lock is not free within the limit,
+    SettingsInvalidError without root's rights.
+    """
+    if os.geteuid() != 0:
+        raise SettingsInvalidError("repair writes where only root may", "sudo kernward repair")
+    seen = look(machine, policy)
+    unchanged = Report(seen.findings, seen.plan, (), seen.findings, seen.verdict)
+    if not seen.plan.steps or not agreed(seen.plan):
+        machine.memory.save()
+        return unchanged
+    with _alone(machine, on_wait):
+        report = repair(machine, policy, look(machine, policy), observer)
+    machine.memory.save()
+    return report
+
+
+@contextlib.contextmanager
+def _alone(machine: Machine, on_wait: Callable[[str], None]) -> Iterator[None]:
+    lock, limit_s = OwnLock(machine.root), machine.limits.lock_timeout_s
+
+    def busy() -> Optional[str]:
+        holder = machine.packages.busy()
+        return f"{holder.what}: {holder.reason}" if isinstance(holder, Unknown) else holder
+
+    with lock.held():
+        try:
+            holder = until_free(lock.take, limit_s, on_wait)
+        except OSError as error:
+            raise KernwardError(
+                f"cannot take the lock {error.filename}: {error.strerror}",
+                "mount that file system writable, then try again",
+            ) from error
+        if holder is not None:
+            raise LockHeldError(f"{holder} is at work here", "wait for it, then try again")
+        holder = until_free(busy, limit_s, on_wait)
+        if holder is not None:
+            raise LockHeldError(
+                f"the package manager is at work: {holder}",
+                "let it finish (if it was interrupted: dpkg --configure -a), then try again",
+            )
+        yield

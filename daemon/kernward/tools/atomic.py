@@ -1,0 +1,170 @@
+"""Putting a finished file or folder in the place of another so that a reader sees old or new.
+
+Belongs here: what rename, renameat2 and fsync promise, and what a copy must carry over. Not here:
+what the files are. Paths are outside paths, ready to open; troubles are OSErrors with a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+# Never ends in .ko or the like and holds no ".ko": depmod, dkms and initramfs-tools all look for
+# files of that name (the last one for "*.ko*").
+TEMPORARY_PREFIX = ".kernward-new."
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+# The file system has no exchange (EINVAL, ENOSYS), or both are not on one mount, or a folder comes
+# from the lower layer of an overlay (EXDEV).
+_CANNOT_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EXDEV)
+# They vouch for the old content.
+_BOUND_TO_CONTENT = ("security.ima", "security.evm")
+_NO_SUCH_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.EPERM)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def temporary_beside(path: str) -> str:
+    """The one temporary name for ``path``: in its folder, so that a rename can put it in place."""
+    folder, name = os.path.split(path)
+    return f"{folder}/{TEMPORARY_PREFIX}{name.split('.', 1)[0]}"
+
+
+def copy_beside(source: BinaryIO, path: str) -> str:
+    """Copy to the temporary name for ``path``, with the owner, mode and labels that ``path`` has.
+
+    The copy is on the disk when this returns its name. Where ``path`` is not there yet, it is an
+    ordinary file of mode 0644. Raises OSError; no half copy is left then.
+    """
+    temporary = temporary_beside(path)
+    remove_file(temporary)
+    try:
+        _write_copy(source, path, temporary)
+    except OSError as error:
+        remove_file(temporary)
+        # A failed write does not know its file.
+        raise OSError(error.errno, error.strerror, error.filename or temporary) from error
+    return temporary
+
+
+def _write_copy(source: BinaryIO, path: str, temporary: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600), "wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+        copy.flush()
+        try:
+            old = os.lstat(path)
+        except FileNotFoundError:
+            os.fchmod(copy.fileno(), 0o644)
+        else:
+            os.fchown(copy.fileno(), old.st_uid, old.st_gid)
+            os.fchmod(copy.fileno(), stat.S_IMODE(old.st_mode))
+            _copy_labels(path, copy.fileno())
+        os.fsync(copy.fileno())
+
+
+def _copy_labels(path: str, descriptor: int) -> None:
+    for name in _labels(path):
+        if name in _BOUND_TO_CONTENT:
+            continue
+        try:
+            os.setxattr(descriptor, name, os.getxattr(path, name, follow_symlinks=False))
+        except OSError as error:
+            if error.errno not in _NO_SUCH_ATTRIBUTES:
+                raise
+
+
+def _labels(path: str) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_SUCH_ATTRIBUTES:
+            return []
+        raise
+
+
+def remove_file(path: str) -> None:
+    """Make sure that nothing is there. Raises OSError for a folder, or where we may not."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def sync_folder(path: str) -> None:
+    """What was renamed or made in this folder outlasts a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: str) -> None:
+    """Every file and folder from ``path`` down is on the disk. Links are not followed."""
+    for folder, _, files in os.walk(path):
+        for name in files:
+            _sync_file(f"{folder}/{name}")
+        sync_folder(folder)
+
+
+def _sync_file(path: str) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exchange(one: str, other: str) -> bool:
+    """Swap two existing paths in one instant. False: this file system cannot. Raises OSError."""
+    arguments = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    try:
+        # A symbol of glibc 2.28 and musl 1.2.6; without it the fallback of the caller serves.
+        failed = _libc.renameat2(*arguments) != 0
+    except AttributeError:
+        return False
+    if not failed:
+        return True
+    number = ctypes.get_errno()
+    if number in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), other)
+
+
+def merge_folder(new: str, old: str) -> None:
+    """Where a folder cannot be exchanged: every file of ``old`` becomes its new self, one by one.
+
+    Each file is whole, old or new, at every moment; the folder as a whole is neither in between.
+    ``new`` is left as it is, so that an interrupted merge can be repeated. Raises OSError.
+    """
+    wanted = set(files_below(new))
+    for name in sorted(wanted):
+        os.makedirs(os.path.dirname(f"{old}/{name}"), exist_ok=True)
+        with open(f"{new}/{name}", "rb") as source:
+            temporary = copy_beside(source, f"{old}/{name}")
+        os.rename(temporary, f"{old}/{name}")
+    for name in set(files_below(old)) - wanted:
+        remove_file(f"{old}/{name}")
+    sync_tree(old)
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """The paths, relative to ``folder``, of every file in it and below. Links are not followed."""
+    for found, _, files in os.walk(folder):
+        for name in files:
+            yield os.path.relpath(f"{found}/{name}", folder)
+
+
+def put_copy(source: BinaryIO, path: str) -> None:
+    """``path`` becomes a whole copy of ``source`` in one instant. Raises OSError."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.rename(copy_beside(source, path), path)
+    sync_folder(os.path.dirname(path))

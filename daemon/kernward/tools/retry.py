@@ -1,0 +1,44 @@
+"""Waiting on somebody else: named policies, and the only importer of tenacity.
+
+Never for a step that would fail the same way again (a compile error does not improve).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional, TypeVar
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+_T = TypeVar("_T")
+
+# How often a held lock is looked at, in seconds. Tests set it to zero here and nowhere else.
+LOCK_POLL_S = 0.5
+
+
+def until_free(
+    holder: Callable[[], Optional[_T]], limit_s: float, on_wait: Callable[[_T], None]
+) -> Optional[_T]:
+    """Wait until nobody holds the lock: None then, the holder when ``limit_s`` is over.
+
+    ``on_wait`` is called whenever the holder is another than before.
+    """
+    told: list[_T] = []
+
+    def ask() -> Optional[_T]:
+        held = holder()
+        if held is not None and held not in told[-1:]:
+            told.append(held)
+            on_wait(held)
+        return held
+
+    waiting = Retrying(
+        retry=retry_if_result(lambda held: held is not None),
+        stop=stop_after_delay(limit_s),
+        wait=wait_fixed(LOCK_POLL_S),
+    )
+    try:
+        return waiting(ask)
+    except RetryError as error:
+        held: Optional[_T] = error.last_attempt.result()
+        return held
