@@ -164,6 +164,17 @@ def test_of_two_files_of_one_name_the_one_that_depmod_prefers_counts(image: Imag
     assert image.content(archive(in_tree, vendors), "x").hashes == {"x": sha256(b"vendor's")}
 
 
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_later_link_or_file_takes_the_place_of_the_other(image: Image, links: int) -> None:
+    target = File(f"{FOLDER}/extra/x.ko", b"the target")
+    file = File(f"{FOLDER}/updates/x.ko", b"the file", links=links)
+    pointer = link(f"{FOLDER}/updates/x.ko", "../extra/x.ko")
+    last_file = archive(target, pointer) + archive(file)
+    last_link = archive(target, file) + archive(pointer)
+    assert image.content(last_file, "x").hashes == {"x": sha256(b"the file")}
+    assert image.content(last_link, "x").hashes == {"x": sha256(b"the target")}
+
+
 def test_a_later_segment_replaces_a_file_as_it_does_at_boot(image: Image) -> None:
     old = archive(File(f"{FOLDER}/x.ko", b"old"))
     new = archive(File(f"{FOLDER}/x.ko", b"new"))

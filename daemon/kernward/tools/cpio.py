@@ -180,14 +180,14 @@ def _read_header(source: Source, where: str) -> _Entry:
 
 
 def _take(source: Source, entry: _Entry, files: _Files, where: str) -> None:
-    files.links.pop(entry.path, None)
-    files.hashes.pop(entry.path, None)
     if stat.S_ISLNK(entry.mode):
         target = source.read(min(entry.size, _LONGEST_NAME))
         files.links[entry.path] = _normal(posixpath.dirname(entry.path), target)
     elif stat.S_ISREG(entry.mode) and entry.links > 1:
+        files.links.pop(entry.path, None)
         _take_linked(source, entry, files, where)
     elif stat.S_ISREG(entry.mode):
+        files.links.pop(entry.path, None)
         wanted = module_name(entry.path) in files.wanted
         files.hashes[entry.path] = _hash(source, entry, where) if wanted else ""
 
