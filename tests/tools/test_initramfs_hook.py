@@ -1,4 +1,4 @@
-"""Modules are forced into every image without touching a conffile."""
+"""Modules are forced into every image without touching a file of the administrator."""
 
 from __future__ import annotations
 

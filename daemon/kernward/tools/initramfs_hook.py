@@ -2,10 +2,9 @@
 
 Belongs here: the host's module lists, our hook script and our list. Not here: making an image.
 
-/etc/initramfs-tools/modules is a conffile: a line of ours in it would make dpkg ask at the next
-upgrade, and modules named there are loaded in the initramfs, not only put in. A hook script in
-/etc is run by every version alike, needs no package of ours in a mounted root, and one list file
-can be changed without writing code.
+/etc/initramfs-tools/modules is the administrator's own file (a postinst makes it, dpkg does not know
+it as a conffile), and what it names is loaded in the initramfs, not only put in. A hook script in /etc
+is run by every version alike, needs no package of ours in a mounted root, and goes without a trace.
 """
 
 from __future__ import annotations

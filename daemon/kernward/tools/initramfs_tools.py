@@ -34,7 +34,7 @@ from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed, OnLine
 
 _CONF = "/etc/initramfs-tools/update-initramfs.conf"
-# Before 0.138, update-initramfs left an image alone whose sum was not the one it wrote down here.
+# Old ones (the state is gone by 0.138) left an image alone whose sum was not the one kept here.
 _SUMS = "/var/lib/initramfs-tools"
 _DIVERSIONS = "/var/lib/dpkg/diversions"
 _COMMANDS = ("/usr/sbin/update-initramfs", "/usr/sbin/mkinitramfs")
@@ -51,7 +51,7 @@ _MIB = 1 << 20
 
 
 class InitramfsTools:
-    """The ``Initramfs`` of a host or root with initramfs-tools (0.136 to 0.148 were read)."""
+    """The ``Initramfs`` of a host or root with initramfs-tools (0.140, 0.142 and 0.148 were tried)."""
 
     def __init__(self, root: Root, run: RunWithLines) -> None:
         self._root = root
