@@ -1,0 +1,5 @@
+#define KFREE_ADDR 0xffffffff812a6710
+#define BLK_MQ_SUBMIT_BIO_ADDR 0xffffffff8154ddd0
+#define GET_SUPER_ADDR 0xffffffff8134edb0
+#define SYS_CALL_TABLE_ADDR 0xffffffff82000360
+#define NOT_THERE_ADDR 0x0
