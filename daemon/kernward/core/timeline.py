@@ -59,7 +59,7 @@ def unpacks(events: Iterable[PackageEvent], package: KernelPackage) -> tuple[Unp
     found = []
     old: Optional[str] = None
     for event in events:
-        if event.package != package.name or event.architecture not in {package.architecture, ""}:
+        if not _is_of(event, package):
             continue
         if event.action is PackageAction.UNPACK_BEGAN:
             old = event.old_revision
@@ -69,6 +69,30 @@ def unpacks(events: Iterable[PackageEvent], package: KernelPackage) -> tuple[Unp
         elif event.action is PackageAction.REMOVED:
             old = None
     return tuple(found)
+
+
+def revision_before(
+    events: Iterable[PackageEvent], package: KernelPackage, found: Unpack, at_ns: int
+) -> Optional[str]:
+    """The revision in place at ``at_ns``, None for none; ``found`` is the first unpacking since.
+
+    What was logged before then tells; where the log begins later, what ``found`` replaced does.
+    """
+    earlier = [
+        event
+        for event in events
+        if _is_of(event, package)
+        and event.action in {PackageAction.UNPACKED, PackageAction.REMOVED}
+        and event.when.latest_ns < at_ns
+    ]
+    if not earlier:
+        return found.old_revision
+    last = earlier[-1]
+    return last.revision if last.action is PackageAction.UNPACKED else None
+
+
+def _is_of(event: PackageEvent, package: KernelPackage) -> bool:
+    return event.package == package.name and event.architecture in {package.architecture, ""}
 
 
 def packages_with(kernel: Kernel, *roles: PackageRole) -> tuple[KernelPackage, ...]:
@@ -93,6 +117,12 @@ def birth(times: FileTimes) -> int:
     return times.birth_ns if times.birth_ns is not None else times.ctime_ns
 
 
+def last_unpack(kernel: Kernel, package: KernelPackage) -> Optional[Unpack]:
+    """The logged unpacking of the revision that is installed now; None where no log tells of it."""
+    found = unpacks(kernel_events(kernel), package)
+    return found[-1] if found and found[-1].revision == package.revision else None
+
+
 def file_times_are_original(kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
     """The births of this kernel's files are those of their unpacking, not of a later copy.
 
@@ -102,12 +132,12 @@ def file_times_are_original(kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
     arrived = image_birth(kernel)
     if arrived is None:
         return False
-    events = kernel_events(kernel)
-    last = [unpacks(events, package)[-1:] for package in image_packages(kernel)]
-    logged = [unpack.when for found in last for unpack in found]
+    logged = _logged(kernel)
     if logged:
-        newest = max(when.latest_ns for when in logged)
-        return newest - _LONGEST_UNPACK_NS <= arrived.ns <= newest + _SLACK_NS
+        # A local time in the hour that comes twice is an hour wide.
+        newest = max(logged, key=lambda when: when.latest_ns)
+        earliest, latest = newest.ns - _LONGEST_UNPACK_NS, newest.latest_ns + _SLACK_NS
+        return earliest <= arrived.ns <= latest
     made_here = build.build_times if build is not None else ()
     return bool(made_here) and all(
         times.birth_ns is not None and times.birth_ns <= times.mtime_ns + _SLACK_NS
@@ -115,18 +145,33 @@ def file_times_are_original(kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
     )
 
 
+def image_was_there(kernel: Kernel, start: Start) -> bool:
+    """The image's files are older than the build, copied or not: a copy only makes them younger.
+
+    Not said where the log tells of the unpacking: then it, or files that fit it, have the word.
+    """
+    arrived = image_birth(kernel)
+    return arrived is not None and not _logged(kernel) and start.earliest_ns >= arrived.ns
+
+
+def _logged(kernel: Kernel) -> list[Moment]:
+    last = [last_unpack(kernel, package) for package in image_packages(kernel)]
+    return [unpack.when for unpack in last if unpack is not None]
+
+
 def image_birth(kernel: Kernel) -> Optional[Moment]:
     """When the image's files came here by their own times.
 
     The earliest of them: unpacking makes all anew, while a later touch (a signed vmlinuz, a
-    ``chmod``) is one file's. Files made here rather than unpacked do not count.
+    ``chmod``) is one file's. Files made here rather than unpacked count only where all were
+    (``make install``).
     """
-    unpacked = [
-        times for times in kernel.image_files if birth(times) - times.mtime_ns > _MADE_HERE_NS
-    ]
-    if not unpacked:
+    age = {times: birth(times) - times.mtime_ns for times in kernel.image_files}
+    unpacked = [times for times, old in age.items() if old > _MADE_HERE_NS]
+    made_here = [times for times, old in age.items() if abs(old) <= _MADE_HERE_NS]
+    if not unpacked and not made_here:
         return None
-    first = min(unpacked, key=birth)
+    first = min(unpacked or made_here, key=birth)
     kind = "birth" if first.birth_ns is not None else "ctime"
     return Moment(birth(first), 1, f"{kind} of {first.path}")
 

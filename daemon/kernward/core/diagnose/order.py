@@ -14,7 +14,7 @@ from typing import Optional
 
 from kernward.core.diagnose.sound import content_is_proven, imports_are_proven
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import KernelPackage, MapReading, Moment, PackageRole
+from kernward.core.facts import KernelPackage, MapReading, PackageRole
 from kernward.core.findings import Evidence, Finding, Severity
 from kernward.core.timeline import (
     Start,
@@ -23,8 +23,11 @@ from kernward.core.timeline import (
     file_times_are_original,
     image_birth,
     image_packages,
+    image_was_there,
     kernel_events,
+    last_unpack,
     packages_with,
+    revision_before,
     unpacks,
 )
 
@@ -127,9 +130,10 @@ def _judgements(subject: Subject, start: Optional[Start]) -> list[Judgement]:
 
 def _against_log(subject: Subject, start: Start, package: KernelPackage) -> Optional[Judgement]:
     """What the package log tells; None where it does not reach back to the arrival."""
-    found = unpacks(kernel_events(subject.kernel), package)
-    if not found or found[-1].revision != package.revision:
+    if last_unpack(subject.kernel, package) is None:
         return None
+    events = kernel_events(subject.kernel)
+    found = unpacks(events, package)
     later = [unpack for unpack in found if start.latest_ns < unpack.when.ns]
     ties = [
         unpack
@@ -138,28 +142,25 @@ def _against_log(subject: Subject, start: Start, package: KernelPackage) -> Opti
     ]
     if not later and not ties:
         return Judgement(Order.AFTER, f"{package.name} was there before")
-    before = _revision_at(later or ties)
-    if before == package.revision:
+    before = revision_before(events, package, (ties or later)[0], start.earliest_ns)
+    # At a tie the build may have begun on either side of it.
+    seen = {before, *(unpack.revision for unpack in ties)}
+    if seen == {package.revision}:
         return Judgement(Order.AFTER, f"{package.name} was only reinstalled")
-    if not later:
+    if package.revision in seen:
         what = f"{package.name} was unpacked (in the same second)"
         return Judgement(Order.NOT_KNOWN, what, _shown(ties))
     if before is None:
         return Judgement(
             Order.BEFORE,
             f"{package.name} {package.revision} was unpacked after the build began",
-            _shown(later),
+            _shown(later or ties),
         )
     return Judgement(
         Order.REPLACED,
         f"{package.name} {before} was replaced by {package.revision} after the build began",
-        _shown(later),
+        _shown(later or ties),
     )
-
-
-def _revision_at(later: list[Unpack]) -> Optional[str]:
-    """The revision that was installed before the first of these unpackings."""
-    return later[0].old_revision
 
 
 def _shown(found: list[Unpack]) -> tuple[Evidence, ...]:
@@ -171,6 +172,8 @@ def _against_files(subject: Subject, start: Start) -> Judgement:
     """What the files' own times tell, where they are those of the unpacking."""
     arrived = image_birth(subject.kernel)
     what = f"the image of {subject.kernel.release} was installed"
+    if image_was_there(subject.kernel, start):
+        return Judgement(Order.AFTER, what)
     if arrived is None or not file_times_are_original(subject.kernel, subject.build):
         return Judgement(Order.NOT_KNOWN, what)
     evidence = (Evidence("image files came into place", arrived.source, arrived),)
@@ -178,11 +181,4 @@ def _against_files(subject: Subject, start: Start) -> Judgement:
         return Judgement(Order.BEFORE, f"{what} after the build began", evidence)
     if start.earliest_ns >= arrived.ns:
         return Judgement(Order.AFTER, what, evidence)
-    if _ended_before(subject, arrived):
-        return Judgement(Order.BEFORE, f"{what} after the build ended", evidence)
     return Judgement(Order.NOT_KNOWN, f"{what} (in the same second)", evidence)
-
-
-def _ended_before(subject: Subject, arrived: Moment) -> bool:
-    ends = [times.mtime_ns for times in (subject.build.build_times if subject.build else ())]
-    return bool(ends) and max(ends) < arrived.ns
