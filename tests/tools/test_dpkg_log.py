@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernward.core.facts import SECOND_NS, PackageAction, PackageEvent, Unknown
-from kernward.tools.dpkg_log import read_events
+from kernward.tools.dpkg_log import history_files, read_events
 from kernward.tools.root import Root
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "dpkg"
@@ -194,6 +194,23 @@ def test_garbage_between_the_lines_is_passed_over(tmp_path: Path) -> None:
         "unpacked",
         "configured",
     ]
+
+
+@pytest.mark.parametrize("change", ["append", "rotate", "move to another zone"])
+def test_whatever_changes_the_history_shows_in_the_times_of_its_files(
+    tmp_path: Path, change: str
+) -> None:
+    zone(tmp_path, "UTC0")
+    log(tmp_path, EXAMPLE)
+    before = history_files(Root(tmp_path))
+    assert history_files(Root(tmp_path)) == before
+    if change == "append":
+        log(tmp_path, EXAMPLE * 2)
+    elif change == "rotate":
+        (tmp_path / "var/log/dpkg.log").rename(tmp_path / "var/log/dpkg.log.1")
+    else:
+        zone(tmp_path, "CET-1CEST,M3.5.0,M10.5.0/3")
+    assert history_files(Root(tmp_path)) != before
 
 
 # ------------------------------------------------------------------ local time

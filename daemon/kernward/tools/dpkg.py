@@ -10,8 +10,15 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Optional, Union
 
-from kernward.core.facts import KernelPackage, KernelRelease, PackageEvent, PackageRole, Unknown
-from kernward.tools.dpkg_log import read_events
+from kernward.core.facts import (
+    FileTimes,
+    KernelPackage,
+    KernelRelease,
+    PackageEvent,
+    PackageRole,
+    Unknown,
+)
+from kernward.tools.dpkg_log import history_files, read_events
 from kernward.tools.locks import lock_holder
 from kernward.tools.packages import KernelPackages
 from kernward.tools.root import Root
@@ -55,12 +62,14 @@ class Dpkg:
     def kernel_packages(self, releases: Collection[KernelRelease]) -> KernelPackages:
         """Owners of each release's parts, told by the file lists of the installed packages."""
         try:
-            names = [name for name in self._names(_INFO) if name.endswith(".list")]
+            names = self._names(_INFO)
+            stems = [name[: -len(".list")] for name in names if name.endswith(".list")]
+            of_any = [stem for stem in stems if _OF_ANY_RELEASE.fullmatch(stem)]
             databases = tuple(self._databases())
             return {
                 release: tuple(
                     _package(databases, stem, roles)
-                    for stem, roles in sorted(self._owners(release, names).items())
+                    for stem, roles in sorted(self._owners(release, stems, of_any).items())
                 )
                 for release in releases
             }
@@ -71,10 +80,14 @@ class Dpkg:
 
     def events(self, also: Collection[str] = ()) -> Union[tuple[PackageEvent, ...], Unknown]:
         """dpkg.log with all its rotated copies."""
-        names = [re.escape(name.encode()) for name in also]
-        ours = re.compile(b"|".join([_OURS.pattern, *names]))
-        marks = (*_MARKS, *(f" {name}:".encode() for name in also))
-        return read_events(self._root, marks, ours)
+        # Each mark costs a pass over all logs; most owners are found by those of their kind.
+        others = [name.encode() for name in also if not _OURS.fullmatch(name.encode())]
+        ours = re.compile(b"|".join([_OURS.pattern, *(re.escape(name) for name in others)]))
+        return read_events(self._root, (*_MARKS, *(b" %s:" % name for name in others)), ours)
+
+    def history_files(self) -> Union[tuple[FileTimes, ...], Unknown]:
+        """The logs and the zone of their times."""
+        return history_files(self._root)
 
     def package_state(self, name: str) -> Union[str, Unknown, None]:
         """The third word of the package's Status (``installed``, ``config-files``, …)."""
@@ -130,19 +143,18 @@ class Dpkg:
     # ------------------------------------------------------------------ file lists
 
     def _owners(
-        self, release: KernelRelease, names: Iterable[str]
+        self, release: KernelRelease, stems: Iterable[str], of_any: Iterable[str]
     ) -> Mapping[str, frozenset[PackageRole]]:
         found: dict[str, frozenset[PackageRole]] = {}
         deputies: list[str] = []
-        for name in names:
-            stem = name[: -len(".list")]
-            if not _may_own(stem, release):
-                continue
-            content = self._list(name)
-            roles = frozenset(role for role, paths in _marks_of(release) if _any_in(content, paths))
+        tree = _spellings(f"/lib/modules/{release}/kernel")
+        signs = _signs_of(release)
+        for stem in (*(stem for stem in stems if release.text in stem), *of_any):
+            content = self._list(f"{stem}.list")
+            roles = frozenset(role for role, paths in signs if _any_in(content, paths))
             if roles:
                 found[stem] = roles
-            if _any_in(content, _spellings(f"/lib/modules/{release}/kernel")):
+            if _any_in(content, tree):
                 deputies.append(stem)
         if not any(PackageRole.MODULES in roles for roles in found.values()):
             modules = frozenset({PackageRole.MODULES})
@@ -213,11 +225,7 @@ def _paragraph(
     return latest
 
 
-def _may_own(stem: str, release: KernelRelease) -> bool:
-    return release.text in stem or _OF_ANY_RELEASE.fullmatch(stem) is not None
-
-
-def _marks_of(release: KernelRelease) -> tuple[tuple[PackageRole, tuple[bytes, ...]], ...]:
+def _signs_of(release: KernelRelease) -> tuple[tuple[PackageRole, tuple[bytes, ...]], ...]:
     """What a package must own to have a role.
 
     modules.builtin and modules.order come with the image's own modules; Ubuntu's modules-extra,

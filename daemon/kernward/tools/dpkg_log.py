@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional, Union
 
-from kernward.core.facts import SECOND_NS, Moment, PackageAction, PackageEvent, Unknown
+from kernward.core.facts import SECOND_NS, FileTimes, Moment, PackageAction, PackageEvent, Unknown
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import open_plain
 from kernward.tools.root import Root
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 _FOLDER = "/var/log"
+_ZONE = "/etc/localtime"
 # Numbered, or dated (logrotate's dateext), and compressed with whatever logrotate was told to use.
 _NAME = re.compile(r"dpkg\.log(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst|lzma))?")
 # A year of a busy machine is some 10 MB; a gzip bomb is not.
@@ -75,6 +76,16 @@ def read_events(
             if event is not None:
                 told.append(event)
     return tuple(told)
+
+
+def history_files(root: Root) -> Union[tuple[FileTimes, ...], Unknown]:
+    """What ``read_events`` reads: while all of this is the same, so is its answer."""
+    try:
+        paths = [f"{_FOLDER}/{name}" for name in root.names(_FOLDER) if _NAME.fullmatch(name)]
+        seen = (root.times(path) for path in (*paths, _ZONE))
+        return tuple(times for times in seen if times is not None)
+    except OSError as error:
+        return Unknown("package history", f"{_FOLDER}: {error.strerror}")
 
 
 @dataclass(frozen=True)
@@ -193,11 +204,11 @@ def _zone(root: Root) -> tzinfo:
     import zoneinfo  # noqa: PLC0415
 
     try:
-        return zoneinfo.ZoneInfo.from_file(io.BytesIO(root.read_bytes("/etc/localtime")))
+        return zoneinfo.ZoneInfo.from_file(io.BytesIO(root.read_bytes(_ZONE)))
     except (FileNotFoundError, NotADirectoryError):
         return dt.timezone.utc
     except OSError as error:
-        raise OSError(error.errno, error.strerror, "/etc/localtime") from error
+        raise OSError(error.errno, error.strerror, _ZONE) from error
     except Exception:  # noqa: BLE001 - whatever a parser of binary data meets in garbage
         return dt.timezone.utc
 

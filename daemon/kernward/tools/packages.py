@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol, Union
 
-from kernward.core.facts import KernelPackage, KernelRelease, PackageEvent, Unknown
+from kernward.core.facts import FileTimes, KernelPackage, KernelRelease, PackageEvent, Unknown
 
 KernelPackages = Union[Mapping[KernelRelease, tuple[KernelPackage, ...]], Unknown]
 
@@ -37,6 +37,10 @@ class PackageDatabase(Protocol):
 
         Oldest first. Empty when the logs were read and tell of none (rotated away, or never kept).
         """
+        ...
+
+    def history_files(self) -> Union[tuple[FileTimes, ...], Unknown]:
+        """The files that ``events`` reads: while all of this is the same, so is its answer."""
         ...
 
     def package_state(self, name: str) -> Union[str, Unknown, None]:
