@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Optional
 
 from kernward.tools.boot_entries import MenuEntry, boot_entries, read_if_there
@@ -35,7 +36,8 @@ def grub_default(root: Root) -> Optional[tuple[Optional[MenuEntry], str]]:
         menu = parse_menu(text)
         # Fedora's grub.cfg has no entries of its own, but a command that lists the entry files.
         if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
-            menu = (*menu, *boot_entries(root, "/boot"))
+            listed = boot_entries(root, "/boot")
+            menu = (*menu, *(replace(e, ident=e.ident.removesuffix(".conf")) for e in listed))
         chosen, why = _default(text, environment)
         entry = _select(menu, chosen)
         if entry is None and menu:

@@ -48,7 +48,7 @@ def _asked_of_the_kernel(root: Root, path: str) -> Union[str, None]:
 def _seen_in_the_lock_table(root: Root, path: str) -> Union[str, Unknown, None]:
     try:
         times = root.times(path)
-        with open("/proc/locks", encoding="ascii", errors="replace") as table:
+        with open("/proc/locks", encoding="utf-8", errors="replace") as table:
             lines = table.read().splitlines()
     except OSError as error:
         return _could_not_look(path, error)
