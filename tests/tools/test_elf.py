@@ -333,7 +333,8 @@ def seen_by_pyelftools(data: bytes) -> dict[str, Any]:
         hit["r_offset"]: (table.get_symbol(hit["r_info_sym"]).name, hit.entry.get("r_addend"))
         for hit in (relocations.iter_relocations() if relocations else ())
     }
-    data_index = elf.get_section_index(".data")
+    names = [section.name for section in elf.iter_sections()]
+    data_index = names.index(".data") if ".data" in names else None
     modinfo = elf.get_section_by_name(".modinfo")
     assert modinfo is not None
     return {
