@@ -34,8 +34,17 @@ from kernward.errors import KernwardError, LockHeldError
 from kernward.execute import Action, Done, Failed
 from kernward.inventory import read_module, with_symbols_for
 from kernward.machine import Machine, initramfs_of
-from kernward.tools import atomic, dkms, dkms_beside, dkms_tree, kmod
-from kernward.tools.dkms_beside import BuildJob, BuiltBeside, Replacement
+from kernward.tools import (
+    atomic,
+    dkms,
+    dkms_beside,
+    dkms_leftovers,
+    dkms_swap,
+    dkms_tree,
+    kmod,
+)
+from kernward.tools.dkms_beside import BuildJob, BuiltBeside
+from kernward.tools.dkms_swap import Replacement
 from kernward.tools.initramfs import NotRebuilt
 from kernward.tools.retry import until_free
 from kernward.tools.run import Command, Completed
@@ -66,7 +75,7 @@ def actions_for(
     """One callable per kind of step. Raises KernwardError where there is no dkms to drive."""
     if not isinstance(inventory.dkms, DkmsTool):
         raise KernwardError("dkms is not installed or cannot be read", "apt install dkms")
-    dkms_beside.clean_leftovers(machine.root)
+    dkms_leftovers.clean_leftovers(machine.root)
     initramfs = initramfs_of(machine)
     if initramfs is not None:
         initramfs.clean_leftovers()
@@ -168,7 +177,7 @@ def _swap(bench: _Bench, step: Step) -> _Ended:
         worst = troubles[0]
         return _refuse(bench, built, f"the new build is not sound ({worst.code}): {worst.detail}")
     _wait_for_packages(bench)
-    dkms_beside.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
+    dkms_swap.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
     return Done("looked at, and in place")
 
 

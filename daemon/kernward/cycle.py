@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernward.actions import actions_for
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import Inventory
 from kernward.core.findings import Finding
@@ -41,6 +40,9 @@ def look(machine: Machine, policy: Policy) -> Look:
 
 def repair(machine: Machine, policy: Policy, seen: Look, observer: Observer) -> Report:
     """Carry out the plan of a look, then look again."""
+    # What a repair drives takes time to load, and the reading verbs have no use for it.
+    from kernward.actions import actions_for  # noqa: PLC0415
+
     actions = actions_for(machine, policy, seen.inventory)
     results = execute(seen.plan, actions, observer)
     after = look(machine, policy)
