@@ -81,7 +81,9 @@ def content_is_proven(subject: Subject) -> bool:
         variable
         for seen in files
         for variable, symbol in profile.pointers.items()
-        if variable in seen.pointers and symbol in found.addresses
+        if variable in seen.pointers
+        and symbol in found.addresses
+        and seen.pointers[variable].symbol in {None, *found.addresses}
     ]
     return bool(compared) and not any(_pointer_troubles(subject, seen) for seen in files)
 
