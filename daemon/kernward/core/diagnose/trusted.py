@@ -18,11 +18,13 @@ def rule(subject: Subject) -> Iterator[Finding]:
     for seen in judged_files(subject):
         if seen.signature is None:
             yield _rejected(subject, seen, trust, "it is not signed")
+        elif _known(seen.signature, trust):
+            continue
         elif isinstance(trust.enrolled, Unknown):
             yield subject.finding(
                 "could-not-look", f"{trust.enrolled.reason}.", detail_what=trust.enrolled.what
             )
-        elif not _known(seen.signature, trust):
+        else:
             yield _rejected(subject, seen, trust, f"nobody here knows {seen.signature.signer}")
 
 
