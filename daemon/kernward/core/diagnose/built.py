@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from kernward.core.diagnose.subject import Subject, version_key
+from kernward.core.diagnose.subject import Subject, may_replace, version_key
 from kernward.core.facts import (
     BuildLog,
-    DkmsConf,
     DkmsPair,
     DkmsState,
     MissingFile,
@@ -35,6 +34,8 @@ def rule(subject: Subject) -> Iterator[Finding]:
     else:
         for pair in subject.build.pairs:
             yield from _pair(subject, pair)
+        if not subject.build.pairs:
+            yield subject.finding("file-missing", "dkms's folder holds no module file of it.")
     yield from _newer_version(subject)
 
 
@@ -99,10 +100,7 @@ def _newer_version(subject: Subject) -> Iterator[Finding]:
     modules = subject.inventory.modules
     here = version_key(subject.module.version)
     for other in modules if isinstance(modules, tuple) else ():
-        if other.name != subject.module.name or not other.registered or other.source is None:
-            continue
-        wanted = isinstance(other.conf, DkmsConf) and other.conf.autoinstall
-        if wanted and here < version_key(other.version):
+        if here < version_key(other.version) and may_replace(other, subject):
             detail = (
                 f"Version {other.version} is registered; {subject.module.version} is installed "
                 "there and stays in use until then."

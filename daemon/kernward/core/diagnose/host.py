@@ -76,9 +76,10 @@ def _module(module: DkmsModule, inventory: Inventory, policy: Policy) -> Iterato
     if not module.registered:
         yield _forgotten(module, inventory, policy)
     elif not is_guarded(module, policy):
-        yield finding("unguarded", module=module.name, version=module.version)
-    elif module.source is None and not module.builds:
-        yield _leftover(module, "dkms has neither a source nor a build of it.")
+        if module.source is None and not module.builds:
+            yield _leftover(module, "dkms has neither a source nor a build of it.")
+        else:
+            yield finding("unguarded", module=module.name, version=module.version)
 
 
 def _forgotten(module: DkmsModule, inventory: Inventory, policy: Policy) -> Finding:

@@ -20,7 +20,7 @@ from kernward.core.facts import (
 )
 from kernward.core.findings import Evidence, Finding, Severity
 from kernward.core.policy import Policy
-from kernward.core.profiles import Profile, numbers
+from kernward.core.profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -121,46 +121,72 @@ def finding(  # noqa: PLR0913 (the parts of a finding)
 
 def is_guarded(module: DkmsModule, policy: Policy) -> bool:
     """AUTOINSTALL modules are judged; settings and profiles add, settings take away."""
-    if module.name in policy.leave:
+    names = _names(module)
+    if names & policy.leave:
         return False
-    if module.name in policy.guard or policy.profile_of(module.name) is not None:
+    if names & policy.guard or policy.profile_of(module.name) is not None:
         return True
-    # An unreadable dkms.conf may well ask for AUTOINSTALL: what cannot be read is guarded.
-    return module.conf.autoinstall if isinstance(module.conf, DkmsConf) else True
+    if isinstance(module.conf, DkmsConf):
+        return module.conf.autoinstall
+    # An unreadable dkms.conf may well ask for AUTOINSTALL: what cannot be read is guarded, unless
+    # it is a bare folder that some removal left behind.
+    return module.source is not None or bool(module.builds)
 
 
 def is_selected(module: DkmsModule, policy: Policy) -> bool:
     """``--module`` names it, or names nothing."""
-    if not policy.modules:
-        return True
+    return not policy.modules or bool(policy.modules & _names(module))
+
+
+def _names(module: DkmsModule) -> frozenset[str]:
+    """Its dkms name and those of the kernel modules that it builds, however people spell them."""
     conf = module.conf
-    built = {each.name for each in conf.modules} if isinstance(conf, DkmsConf) else set()
-    return bool(policy.modules & {module.name, *built})
+    built = conf.modules if isinstance(conf, DkmsConf) else ()
+    names = {module.name, *(name for each in built for name in (each.name, each.destination_name))}
+    return frozenset(names | {name.replace("-", "_") for name in names if name})
 
 
-def excluded(module: DkmsModule, kernel: Kernel) -> bool:
+def excluded(module: DkmsModule, kernel: Kernel, architecture: str) -> bool:
     """BUILD_EXCLUSIVE_* says that this kernel is none of the module's: dkms skips it (exit 77)."""
     conf = module.conf
     if not isinstance(conf, DkmsConf):
         return False
+    if not _matches(conf.build_exclusive_arch, architecture):
+        return True
     if _kernel_excluded(conf, kernel.release):
         return True
     return any(not _config_holds(kernel, option) for option in conf.build_exclusive_config.split())
 
 
 def _kernel_excluded(conf: DkmsConf, release: KernelRelease) -> bool:
-    if conf.build_exclusive_kernel:
-        try:
-            # bash's =~ is an extended regular expression, unanchored; Python's is close enough
-            # for what dkms.conf files hold, and one that it refuses excludes nothing.
-            if not re.search(conf.build_exclusive_kernel, release.text):
-                return True
-        except re.error:
-            return False
-    version = numbers(release.text)
-    low = numbers(conf.build_exclusive_kernel_min)
-    high = numbers(conf.build_exclusive_kernel_max)
-    return bool(low and version < low) or bool(high and version[: len(high)] > high)
+    low, high = conf.build_exclusive_kernel_min, conf.build_exclusive_kernel_max
+    # dkms compares the whole release, so a maximum of 6.8 leaves 6.8.0-31 out (3.2.2).
+    return (
+        not _matches(conf.build_exclusive_kernel, release.text)
+        or bool(low and release < version_key(low))
+        or bool(high and version_key(high) < release)
+    )
+
+
+def may_replace(other: DkmsModule, subject: Subject) -> bool:
+    """Another version of the subject's module that dkms would build for its kernel by itself."""
+    usable = other.registered and other.source is not None
+    wanted = isinstance(other.conf, DkmsConf) and other.conf.autoinstall
+    return (
+        usable
+        and wanted
+        and other.name == subject.module.name
+        and not excluded(other, subject.kernel, subject.inventory.host.architecture)
+    )
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        # bash's =~ is an extended regular expression, unanchored; Python's is close enough for
+        # what dkms.conf files hold, and one that it refuses excludes nothing.
+        return not pattern or re.search(pattern, text) is not None
+    except re.error:
+        return True
 
 
 def _config_holds(kernel: Kernel, option: str) -> bool:
@@ -200,7 +226,7 @@ def _subject(
             if build is not None and build.state.value.startswith(wanted):
                 return Subject(inventory, policy, kernel, module, build, profile)
     for module in newest_first:
-        if not excluded(module, kernel):
+        if not excluded(module, kernel, inventory.host.architecture):
             return Subject(inventory, policy, kernel, module, None, profile)
     return None
 
