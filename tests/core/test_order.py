@@ -452,6 +452,8 @@ RIGHT, NULL, WRONG = a_pointer(), a_null(), a_pointer(addend=0x4010)
         (NEW_IMAGE, 200, RIGHT, SOUND),
         (NEW_IMAGE, 200, WRONG, [*STALE, "hold map-pointers-wrong"]),
         (a_kernel(maps=(a_stub_map(),)), 50, RIGHT, [*BAD, "warn map-unusable"]),
+        # What it is relative to was not found, so nothing was compared.
+        (a_kernel(), 50, a_pointer(symbol="gone"), BAD),
         # The map has none of the symbols that the profile names: nothing was compared.
         (a_kernel(maps=(a_map(addresses={"kfree": 0x1000}),)), 50, NULL, BAD),
     ],

@@ -1,0 +1,160 @@
+"""What a build would lack is grave where a build is needed, and a warning or nothing elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import (
+    OLD,
+    K,
+    a_build,
+    a_dkms_module,
+    a_kernel,
+    a_policy,
+    a_profile,
+    an_initramfs,
+    an_inventory,
+    by_code,
+    found,
+)
+from kernward.core.diagnose import diagnose
+from kernward.core.facts import KernelRelease, Room, Toolchain, Unknown
+from kernward.core.policy import Policy
+
+UNBUILT = a_dkms_module(builds=())
+BARE = a_kernel(headers=None)
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("kernel", "module", "expected"),
+    [
+        (BARE, UNBUILT, ["hold not-built", "hold headers-missing"]),
+        (BARE, a_dkms_module(), ["warn headers-missing"]),
+        # The mistake was made, and the headers are gone again.
+        (
+            BARE,
+            a_dkms_module(builds=(a_build(began=50),)),
+            ["hold headers-before-image", "hold headers-missing"],
+        ),
+        (
+            a_kernel(headers=Unknown("headers", "not allowed")),
+            UNBUILT,
+            ["hold not-built", "hold could-not-look"],
+        ),
+    ],
+)
+def test_missing_headers_hold_where_a_build_is_needed(
+    kernel: Any, module: Any, expected: list[str]
+) -> None:
+    assert found(an_inventory(kernel, modules=(module,))) == expected
+
+
+def test_missing_headers_name_the_package() -> None:
+    told = by_code(diagnose(an_inventory(BARE, modules=(UNBUILT,)), Policy()))["headers-missing"]
+    assert told.next_step == f"Install them: apt install linux-headers-{K}"
+
+
+def test_a_sound_fallback_kernel_needs_no_headers() -> None:
+    module = a_dkms_module(builds=(a_build(), a_build(OLD)))
+    inventory = an_inventory(a_kernel(OLD, headers=None), a_kernel(), modules=(module,))
+    assert found(inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("toolchain", "missing"),
+    [
+        (Toolchain({}, "GNU Make 4.3"), "gcc"),
+        (Toolchain({"gcc": "gcc 12"}, None), "make"),
+        (Toolchain({}, None), "gcc make"),
+    ],
+)
+def test_a_missing_compiler_is_told_where_a_build_is_needed(
+    toolchain: Toolchain, missing: str
+) -> None:
+    assert found(an_inventory(toolchain=toolchain)) == []
+    inventory = an_inventory(modules=(UNBUILT,), toolchain=toolchain)
+    assert found(inventory) == ["hold not-built", "warn toolchain-missing"]
+    told = by_code(diagnose(inventory, Policy()))["toolchain-missing"]
+    assert told.next_step == f"Install them: apt install {missing}"
+
+
+@pytest.mark.parametrize(
+    ("room", "policy", "expected"),
+    [
+        (Room("/var/lib/dkms", 100 * MIB, 900 * MIB), Policy(), ["warn space-low"]),
+        (Room("/var/lib/dkms", 200 * MIB, 900 * MIB), Policy(), []),
+        (Room("/var/lib/dkms", 100 * MIB, 900 * MIB), a_policy(build_room_bytes=MIB), []),
+        # /boot matters where the initramfs will be written anew.
+        (Room("/boot", 10 * MIB, 900 * MIB), Policy(), []),
+        (
+            Room("/boot", 10 * MIB, 900 * MIB),
+            a_policy(in_initramfs=("tracker",)),
+            ["warn space-low"],
+        ),
+        (Room("/boot", 60 * MIB, 900 * MIB), a_policy(in_initramfs=("tracker",)), []),
+    ],
+)
+def test_room_is_needed_where_a_build_is(room: Room, policy: Policy, expected: list[str]) -> None:
+    kernel = a_kernel(initramfs=an_initramfs(tracker="good"))
+    module = a_dkms_module(builds=(a_build(began=50),))
+    inventory = an_inventory(kernel, modules=(module,), rooms=(room,))
+    assert found(inventory, policy) == ["hold headers-before-image", *expected]
+    assert found(an_inventory(kernel, rooms=(room,)), policy) == []
+
+
+def test_without_an_initramfs_boot_needs_no_room() -> None:
+    module = a_dkms_module(builds=(a_build(began=50),))
+    inventory = an_inventory(
+        a_kernel(initramfs=None), modules=(module,), rooms=(Room("/boot", 0, MIB),)
+    )
+    assert found(inventory) == ["hold headers-before-image"]
+
+
+def test_a_module_without_a_build_asks_no_room_in_boot() -> None:
+    inventory = an_inventory(modules=(UNBUILT,), rooms=(Room("/boot", 0, MIB),))
+    assert found(inventory, a_policy(in_initramfs=("tracker",))) == ["hold not-built"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "release", "supported"),
+    [
+        ("5.15", "6.8", "5.15.0-91-generic", True),
+        ("5.15", "6.8", "6.8.0-31-generic", True),
+        ("5.15", "6.8", "6.8.12", True),
+        ("5.15", "6.8", "6.9.0", False),
+        ("5.15", "6.8", "6.11.0-1-generic", False),
+        ("5.15", "6.8", "5.14.21", False),
+        ("5.15", "6.8", "5.2.0", False),
+        (None, "6.8", "4.4.0", True),
+        ("5.15", None, "7.0", True),
+        (None, None, "weird", True),
+    ],
+)
+def test_a_profile_names_its_kernels(low: Any, high: Any, release: str, *, supported: bool) -> None:
+    profile = a_profile(kernel_min=low, kernel_max=high)
+    assert profile.supports(KernelRelease(release)) is supported
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [("5.15", "6.8", "5.15 to 6.8"), ("5.15", None, "5.15 and later"), (None, "6.8", "up to 6.8")],
+)
+def test_the_range_in_words(low: Any, high: Any, words: str) -> None:
+    assert a_profile(kernel_min=low, kernel_max=high).kernel_range == words
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (a_dkms_module(), ["warn kernel-unsupported"]),
+        (UNBUILT, ["hold not-built", "hold kernel-unsupported"]),
+    ],
+)
+def test_an_unsupported_kernel_holds_where_it_is_not_soundly_built(
+    module: Any, expected: list[str]
+) -> None:
+    policy = a_policy(a_profile(pointers={}, kernel_max="5.15"))
+    assert found(an_inventory(modules=(module,)), policy) == expected
