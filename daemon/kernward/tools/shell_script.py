@@ -20,6 +20,10 @@ _IN_ARITHMETIC = re.compile(
 _OPENERS = {"if": "fi", "case": "esac", "for": "done", "while": "done"}
 _OPENERS |= {"until": "done", "select": "done", "{": "}"}
 _CLOSERS = frozenset((*_OPENERS.values(), ")"))
+_PIPES = frozenset(("|", "|&"))
+_FORKING = _PIPES | {"&"}
+# -a, -g, -r and -x leave the value as it is written; -i, -l, -n … do not.
+_PLAIN_ARGUMENT = re.compile(r"-[agrx]+|--|[A-Za-z_]\w*(?:\+?=.*)?", re.DOTALL)
 _TRANSPARENT = frozenset(("then", "do", "else", "elif", "!", "time"))
 _DECLARING = frozenset(("export", "readonly", "declare", "typeset", "local"))
 _STORING = frozenset(("read", "mapfile", "readarray", "getopts", "let", "printf", "unset"))
@@ -52,6 +56,8 @@ class _Reading:
         self._values = values
         self._open: list[_Open] = []
         self._after_and_or = False
+        self._in_pipe = False
+        self._goes_on = False
         self._function_next = False
         self._stopped = False
         self._rest_maybe = False
@@ -65,21 +71,26 @@ class _Reading:
                 return
             if token.kind == "redirection":
                 skip_word = True
-            elif token.kind == "word" and skip_word:
-                skip_word = False
             elif token.kind == "word":
-                if self._function_next and token.text == "{":
-                    command = []
-                if command or not self._keyword(token.text):
-                    command.append(token.text)
+                command = command if skip_word else self._with_word(command, token.text)
+                skip_word = False
             elif token.kind == "arithmetic":
                 self._doubt_names(_IN_ARITHMETIC, token.text)
             elif self._defines_function(command, all_tokens, position):
                 command = []
-            else:
-                self._simple(command, maybe_pipe=token.text in ("|", "|&", "&"))
+            elif command or token.text != "\n" or not self._goes_on:
+                self._simple(command, forked=self._in_pipe or token.text in _FORKING)
                 command = []
+                self._in_pipe = token.text in _PIPES
+                self._goes_on = token.text in ("&&", "||", *_PIPES)
                 self._operator(token.text)
+
+    def _with_word(self, command: list[str], word: str) -> list[str]:
+        if self._function_next and word == "{":
+            command = []
+        if command or not self._keyword(word):
+            command.append(word)
+        return command
 
     def _defines_function(self, command: list[str], found: list[Token], position: int) -> bool:
         here, following = found[position].text, found[position + 1 : position + 2]
@@ -121,7 +132,7 @@ class _Reading:
             self._after_and_or and operator in ("|", "(", ")")
         )
 
-    def _simple(self, words: list[str], *, maybe_pipe: bool) -> None:
+    def _simple(self, words: list[str], *, forked: bool) -> None:
         if not words or any(opened.subshell for opened in self._open):
             return
         values = self._values
@@ -131,15 +142,28 @@ class _Reading:
         leading = next((n for n, w in enumerate(words) if not ASSIGNMENT.match(w)), len(words))
         rest = words[leading:]
         if not rest:
-            self._assignments(words, maybe_pipe=maybe_pipe)
-        elif rest[0] in _DECLARING:
-            self._assignments(rest[1:], maybe_pipe=maybe_pipe)
+            self._assignments(words, maybe=forked)
+            return
+        name = values.expand(rest[0])
+        if not name or "=" in name:
+            # Who knows which command that is; if it is none, the assignments before it count.
+            values.doubt_everything()
+        elif name in _DECLARING:
+            self._declared(rest[1:], maybe=forked)
         else:
-            self._command(rest)
+            self._command(name, rest[1:])
 
-    def _assignments(self, words: list[str], *, maybe_pipe: bool) -> None:
+    def _declared(self, words: list[str], *, maybe: bool) -> None:
+        """All arguments of a declaring command are expanded before the first one is assigned."""
+        dependent = sum("=" in word for word in words) > 1 and "$" in "".join(words)
+        if not dependent and all(_PLAIN_ARGUMENT.fullmatch(word) for word in words):
+            self._assignments(words, maybe=maybe)
+        else:
+            self._values.doubt_everything()
+
+    def _assignments(self, words: list[str], *, maybe: bool) -> None:
         in_function = any(opened.function for opened in self._open)
-        maybe = self._is_maybe() or maybe_pipe
+        maybe = self._is_maybe() or maybe
         for word in words:
             matched = ASSIGNMENT.fullmatch(word)
             if matched is None:
@@ -153,21 +177,23 @@ class _Reading:
         after = self._after_and_or or self._rest_maybe
         return after or any(opened.maybe for opened in self._open)
 
-    def _command(self, words: list[str]) -> None:
-        name, values = words[0], self._values
-        if name in (".", "source", "eval"):
-            self._sourced(words[-1] if name != "eval" else "")
+    def _command(self, name: str, arguments: list[str]) -> None:
+        values = self._values
+        if name in (".", "source"):
+            self._sourced("".join(arguments[:1]))
+        elif name in ("eval", "builtin", "command"):
+            values.doubt_everything()
         elif name in ("exit", "return"):
             self._stopped = not self._is_maybe()
             # After a conditional end nobody knows whether the rest is read.
             self._rest_maybe = True
             if name == "exit":
                 values.doubt_everything()
-        elif name in _STORING and (name != "printf" or words[1:2] == ["-v"]):
-            for found in NAME.findall(" ".join(words[1:])):
+        elif name in _STORING and (name != "printf" or arguments[:1] == ["-v"]):
+            for found in NAME.findall(" ".join(arguments)):
                 values.doubt(found, for_good=True)
-        elif name in ("for", "select") and len(words) > 1:
-            values.doubt(words[1], for_good=True)
+        elif name in ("for", "select") and arguments:
+            values.doubt(arguments[0], for_good=True)
 
     def _sourced(self, path: str) -> None:
         if _KERNEL_CONFIG.search(path):

@@ -21,6 +21,10 @@ Elements = dict[int, Optional[str]]
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[([^]]*)\])?(\+?)=(.*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_]\w*")
 _BRACED = re.compile(r"([A-Za-z_]\w*)(?:\[([^]]*)\])?(?:(:?[-+])(.*))?", re.DOTALL)
+# In an assignment a home folder may follow a colon, too.
+_TILDE = re.compile(r"(?:^|:)~")
+# A line continuation in the middle of a variable's name.
+_BROKEN_NAME = re.compile(r"\$\{?\w*\\\n")
 _PATTERN = re.compile(r"[*?\[]|(?<!\$)\{")
 _ARITHMETIC = re.compile(r"\s*(\$?\w+)\s*(?:([-+*])\s*(\$?\w+)\s*)?", re.ASCII)
 
@@ -84,6 +88,9 @@ class ShellValues:
         if matched is None:
             return
         name, index_text, plus, raw = matched.groups()
+        if raw.startswith("(") and construct_end(raw, 0) < len(raw):
+            self.doubt(name, for_good=True)
+            return
         if raw.startswith("("):
             self._assign_list(name, raw[1:-1], append=bool(plus))
             return
@@ -117,27 +124,35 @@ class ShellValues:
                     continue
                 elements[index], position = self.expand(indexed[2]), index + 1
                 continue
-            for value in self._split(token.text):
+            values = self._split(token.text)
+            if values is None:
+                # From here on nobody knows which index is whose.
+                self.doubt(name, for_good=True)
+                break
+            for value in values:
                 elements[position] = value
                 position += 1
         self._values[name] = elements
         if not append:
             self._uncertain.discard(name)
 
-    def _split(self, raw: str) -> list[Optional[str]]:
+    def _split(self, raw: str) -> Optional[list[str]]:
+        """The words that one written word of a list becomes; None where only a shell can tell."""
         value = self.expand(raw)
-        plain = not set(raw) & set("'\"\\")
-        if value is None or not plain:
+        if value is None:
+            return None
+        one_string = raw[0] == '"' and construct_end(raw, 0) == len(raw)
+        if one_string or not (set("$*?[{") & set(raw)):
             return [value]
-        if _PATTERN.search(raw):
-            return [None]
-        return list(value.split()) if "$" in raw else [value]
+        if set("'\"\\") & set(raw) or _PATTERN.search(raw) or _PATTERN.search(value):
+            return None
+        return value.split()
 
     # ------------------------------------------------------------------ expanding
 
     def expand(self, raw: str) -> Optional[str]:
         """One word as written, with quotes removed and variables filled in; None: needs a shell."""
-        if raw.startswith("~"):
+        if _TILDE.search(raw) or _BROKEN_NAME.search(raw):
             return None
         return self._joined(self._pieces(raw))
 
@@ -163,7 +178,7 @@ class ShellValues:
             elif part.startswith('$"'):
                 yield self._joined(self._pieces_in_quotes(part[2:-1]))
             elif part[0] == "\\":
-                yield part[1:].replace("\n", "")
+                yield part[1:].replace("\n", "") or ("" if part[1:] else part)
             elif part[0] in "$`":
                 yield self._substituted(part)
             else:
@@ -237,10 +252,10 @@ class ShellValues:
         return {"+": left + right, "-": left - right, "*": left * right}[matched[2]]
 
     def _operand(self, text: str) -> Optional[int]:
-        text = text.lstrip("$")
+        dollar, text = text.startswith("$"), text.lstrip("$")
         if NAME.fullmatch(text):
             value = self._element(text, 0)
-            if value is None:
+            if value is None or (dollar and not value):
                 return None
             text = value or "0"
         # A bound keeps a hostile index from costing memory or time.

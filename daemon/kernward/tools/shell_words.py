@@ -16,7 +16,7 @@ _ENDS_WORD = frozenset(" \t\n;&|<>()")
 _OPERATOR = re.compile(r"&&|\|\||;;&|;;|;&|\|&|[;&|()]")
 _REDIRECTION = re.compile(r"[0-9]*(?:<<<|<<-|<<|<&|<>|>>|>&|>\||&>>|&>|<|>)")
 _BEFORE_LIST = re.compile(r"[A-Za-z_]\w*\+?=")
-_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(\S+)")
+_HERE_DOCUMENT = re.compile(r"[0-9]*<<(?!<)-?[ \t]*(\S+)")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|[0-9@*#?$!_-])")
 _SPECIAL = re.compile(r"[\\'\"`$]")
 _IN_QUOTES = re.compile(r'[\\"`$]')
@@ -64,7 +64,9 @@ def tokens(text: str) -> Iterator[Token]:
             at = construct_end(text, at)
             yield Token("arithmetic", text[begin:at], line)
         elif matched := _REDIRECTION.match(text, at):
-            document = _HERE_DOCUMENT.match(text, at) if matched[0] in ("<<", "<<-") else None
+            document = (
+                _HERE_DOCUMENT.match(text, at) if matched[0].endswith(("<<", "<<-")) else None
+            )
             waiting += [document[1].strip("'\"\\")] if document else []
             at = matched.end()
             yield Token("redirection", matched[0], line)
