@@ -32,7 +32,7 @@ def _terms(page: str) -> set[str]:
 
 def _json_keys() -> set[str]:
     """The keys of every dict that the renderer builds for JSON: the literal ones with text keys."""
-    tree = ast.parse((_PACKAGE / "core" / "render.py").read_text(encoding="utf-8"))
+    tree = ast.parse((_PACKAGE / "core" / "json_form.py").read_text(encoding="utf-8"))
     functions = [
         node
         for node in tree.body

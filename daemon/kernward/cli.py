@@ -113,7 +113,8 @@ _HELP = {
 
 
 def _inventory(options: argparse.Namespace) -> int:
-    from kernward.core.render import inventory_dict, inventory_lines  # noqa: PLC0415
+    from kernward.core.json_form import inventory_dict  # noqa: PLC0415
+    from kernward.core.render import inventory_lines  # noqa: PLC0415
 
     seen, *_ = _look(options)
     if options.json:
@@ -125,13 +126,14 @@ def _inventory(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from kernward.core import render  # noqa: PLC0415
+    from kernward.core.json_form import check_dict  # noqa: PLC0415
 
     seen, *_ = _look(options)
     if options.nagios:
         print(render.nagios_line(seen.findings, seen.verdict, *_counts(seen)))
         return render.nagios_exit(seen.findings, seen.verdict)
     if options.json:
-        _print_json(render.check_dict(seen.inventory, seen.findings, seen.verdict))
+        _print_json(check_dict(seen.inventory, seen.findings, seen.verdict))
     else:
         _print_check(seen)
     return _exit_code(seen.verdict)
@@ -140,7 +142,8 @@ def _check(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from kernward.actions import command_of  # noqa: PLC0415
     from kernward.core.facts import DkmsTool  # noqa: PLC0415
-    from kernward.core.render import plan_dict, plan_lines  # noqa: PLC0415
+    from kernward.core.json_form import plan_dict  # noqa: PLC0415
+    from kernward.core.render import plan_lines  # noqa: PLC0415
 
     seen, *_ = _look(options)
     tool = seen.inventory.dkms
@@ -158,7 +161,7 @@ def _repair(options: argparse.Namespace) -> int:
     import signal  # noqa: PLC0415
     import threading  # noqa: PLC0415
 
-    from kernward.core.render import report_dict  # noqa: PLC0415
+    from kernward.core.json_form import report_dict  # noqa: PLC0415
     from kernward.progress import standard_error  # noqa: PLC0415
     from kernward.repair import repair_host  # noqa: PLC0415
     from kernward.tools.run import stop_all  # noqa: PLC0415
@@ -185,7 +188,8 @@ def _repair(options: argparse.Namespace) -> int:
 
 def _timeline(options: argparse.Namespace) -> int:
     from kernward.core.facts import KernelRelease  # noqa: PLC0415
-    from kernward.core.render import timeline_dict, timeline_lines  # noqa: PLC0415
+    from kernward.core.json_form import timeline_dict  # noqa: PLC0415
+    from kernward.core.render import timeline_lines  # noqa: PLC0415
     from kernward.core.timeline import story  # noqa: PLC0415
     from kernward.errors import SettingsInvalidError  # noqa: PLC0415
 
@@ -206,7 +210,8 @@ def _timeline(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from kernward.core.catalogue import KINDS  # noqa: PLC0415
-    from kernward.core.render import explain_dict, explain_lines  # noqa: PLC0415
+    from kernward.core.json_form import explain_dict  # noqa: PLC0415
+    from kernward.core.render import explain_lines  # noqa: PLC0415
     from kernward.errors import SettingsInvalidError  # noqa: PLC0415
 
     if options.code is not None and options.code not in KINDS:
@@ -228,7 +233,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from kernward.core.doctor import Mark, examine  # noqa: PLC0415
-    from kernward.core.render import doctor_dict, doctor_lines  # noqa: PLC0415
+    from kernward.core.json_form import doctor_dict  # noqa: PLC0415
+    from kernward.core.render import doctor_lines  # noqa: PLC0415
 
     seen, _, settings = _look(options)
     found = examine(seen.inventory, settings.policy, is_root=os.geteuid() == 0)

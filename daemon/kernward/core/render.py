@@ -1,39 +1,33 @@
-"""Core values as JSON-able dicts (schema 1) and as lines for people (at most 100 columns)."""
+"""Core values as lines for people, at most 100 columns wide."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Optional
+from typing import Optional
 
 from kernward.core.catalogue import KINDS
 from kernward.core.doctor import Requirement
 from kernward.core.facts import (
     SECOND_NS,
     DkmsBuild,
-    DkmsModule,
-    DkmsPair,
     DkmsTool,
     Headers,
     Initramfs,
     Inventory,
     Kernel,
-    KernelPackage,
     MissingFile,
     ModuleFile,
-    ModuleFileSeen,
     Moment,
     Unknown,
 )
-from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.findings import Finding, Severity
 from kernward.core.outcomes import Outcome, Report, State, Verdict
 from kernward.core.steps import Plan, Step
 from kernward.core.timeline import Entry
 
-SCHEMA = 1
 _WIDTH = 100
-Json = dict[str, Any]
 
 
 def iso(ns: int) -> str:
@@ -43,151 +37,8 @@ def iso(ns: int) -> str:
     return f"{text}.{rest:09d}Z" if rest else f"{text}Z"
 
 
-# ---- JSON
-
-
-def inventory_dict(inventory: Inventory) -> Json:
-    """Host, kernels and modules: the part that ``inventory`` and ``check`` share."""
-    modules = inventory.modules
-    return {
-        "schema": SCHEMA,
-        "host": _host(inventory),
-        "kernels": [_kernel(each, inventory) for each in inventory.kernels],
-        "modules": [_module(each) for each in modules] if isinstance(modules, tuple) else [],
-        "unknown": [_unknown(each) for each in _all_unknown(inventory)],
-    }
-
-
-def check_dict(inventory: Inventory, findings: Iterable[Finding], verdict: Verdict) -> Json:
-    """What ``check --json`` prints."""
-    return {
-        **inventory_dict(inventory),
-        "findings": [_finding(each) for each in findings],
-        "verdict": {"state": verdict.state.value, "reasons": list(verdict.reasons)},
-    }
-
-
-def plan_dict(plan: Plan, commands: Mapping[Step, tuple[str, ...]]) -> Json:
-    """What ``plan --json`` prints. ``command`` is empty for what needs no outside program."""
-    return {
-        "schema": SCHEMA,
-        "steps": [
-            {
-                "kind": step.kind.value,
-                "kernel": _text(step.kernel),
-                "module": step.module,
-                "version": step.version,
-                "modules": list(step.modules),
-                "because": list(step.because),
-                "command": list(commands.get(step, ())),
-            }
-            for step in plan.steps
-        ],
-        "unfixable": [{**_finding(each.finding), "reason": each.reason} for each in plan.unfixable],
-    }
-
-
-def timeline_dict(kernel: Kernel, entries: Iterable[Entry]) -> Json:
-    """What ``timeline --json`` prints."""
-    return {
-        "schema": SCHEMA,
-        "kernel": str(kernel.release),
-        "events": [{"what": each.what, **_moment(each.when)} for each in entries],
-    }
-
-
-def _host(inventory: Inventory) -> Json:
-    host, dkms = inventory.host, inventory.dkms
-    next_boot = host.next_boot
-    return {
-        "name": host.name,
-        "root": host.root,
-        "system": host.system,
-        "architecture": host.architecture,
-        "running": _text(host.running),
-        "next_boot": None if isinstance(next_boot, Unknown) else _text(next_boot),
-        "dkms": dkms.version if isinstance(dkms, DkmsTool) else None,
-        "initramfs_tool": inventory.initramfs_tool.value,
-        "looked_at": iso(host.looked_at_ns),
-    }
-
-
-def _kernel(kernel: Kernel, inventory: Inventory) -> Json:
-    headers = kernel.headers if isinstance(kernel.headers, Headers) else None
-    initramfs = kernel.initramfs if isinstance(kernel.initramfs, Initramfs) else None
-    packages: Sequence[KernelPackage] = (
-        kernel.packages if isinstance(kernel.packages, tuple) else ()
-    )
-    return {
-        "release": str(kernel.release),
-        "image": kernel.image.path if kernel.image else None,
-        "bootable": kernel.bootable,
-        "running": inventory.host.running == kernel.release,
-        "next": inventory.host.next_boot == kernel.release,
-        "headers": headers.path if headers else None,
-        "symvers": headers.symvers_path if headers else None,
-        "map": kernel.real_map.path if kernel.real_map else None,
-        "initramfs": initramfs.path if initramfs else None,
-        "packages": [
-            {
-                "name": each.name,
-                "architecture": each.architecture,
-                "revision": each.revision,
-                "state": each.state,
-                "roles": sorted(role.value for role in each.roles),
-            }
-            for each in packages
-        ],
-    }
-
-
-def _module(module: DkmsModule) -> Json:
-    return {
-        "name": module.name,
-        "version": module.version,
-        "registered": module.registered,
-        "source": module.source,
-        "package": module.owner,
-        "reads_map": module.scan.reads_map.value,
-        "builds": [_build(each) for each in module.builds],
-    }
-
-
-def _build(build: DkmsBuild) -> Json:
-    return {
-        "kernel": str(build.kernel),
-        "architecture": build.architecture,
-        "state": build.state.value,
-        "original_module": build.original_module,
-        "files": [_pair(each) for each in build.pairs],
-    }
-
-
-def _pair(pair: DkmsPair) -> Json:
-    return {"module": pair.name, "built": _file(pair.built), "installed": _file(pair.installed)}
-
-
-def _file(seen: ModuleFileSeen) -> Json:
-    if isinstance(seen, MissingFile):
-        return {"path": seen.path, "state": "missing"}
-    if isinstance(seen, Unknown):
-        return {"path": seen.what, "state": "unknown", "reason": seen.reason}
-    return {"path": seen.path, "state": "present", **_content(seen)}
-
-
-def _content(seen: ModuleFile) -> Json:
-    return {
-        "sha256": seen.sha256,
-        "version": seen.version,
-        "vermagic": seen.vermagic,
-        "srcversion": seen.srcversion,
-        "depends": list(seen.depends),
-        "signer": seen.signature.signer if seen.signature else None,
-        "modified": iso(seen.times.mtime_ns),
-    }
-
-
-def _all_unknown(inventory: Inventory) -> Iterator[Unknown]:
+def blind_spots(inventory: Inventory) -> Iterator[Unknown]:
+    """Everything that could not be looked at, wherever it stands."""
     yield from inventory.unknowns
     for kernel in inventory.kernels:
         parts = (kernel.config, kernel.headers, kernel.index, kernel.initramfs)
@@ -197,45 +48,6 @@ def _all_unknown(inventory: Inventory) -> Iterator[Unknown]:
 
 def _unknown_among(*parts: object) -> Iterator[Unknown]:
     return (part for part in parts if isinstance(part, Unknown))
-
-
-def _unknown(each: Unknown) -> Json:
-    return {"what": each.what, "reason": each.reason}
-
-
-def _finding(each: Finding) -> Json:
-    return {
-        "code": each.code,
-        "severity": each.severity.value,
-        "kernel": _text(each.kernel),
-        "module": each.module,
-        "version": each.version,
-        "summary": each.summary,
-        "explanation": each.explanation,
-        "next_step": each.next_step,
-        "uncertain": each.uncertain,
-        "evidence": [_evidence(item) for item in each.evidence],
-    }
-
-
-def _evidence(item: Evidence) -> Json:
-    when = _moment(item.when) if item.when else {"when": None, "precision_s": None}
-    return {"what": item.what, **when, "source": item.source}
-
-
-def _moment(when: Moment) -> Json:
-    return {
-        "when": iso(when.ns),
-        "precision_s": when.precision_ns / SECOND_NS,
-        "source": when.source,
-    }
-
-
-def _text(value: Optional[object]) -> Optional[str]:
-    return None if value is None else str(value)
-
-
-# ---- text
 
 
 def finding_lines(each: Finding) -> Iterator[str]:
@@ -320,7 +132,7 @@ def inventory_lines(inventory: Inventory) -> Iterator[str]:
         yield f"{module.name} {module.version}{state}"
         for build in module.builds:
             yield f"    {build.kernel}  {build.state.value}{_build_words(build)}"
-    for each in _all_unknown(inventory):
+    for each in blind_spots(inventory):
         yield from _wrapped("could not look: ", f"{each.what}: {each.reason}", indent=4)
 
 
@@ -372,22 +184,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def doctor_dict(requirements: Sequence[Requirement]) -> Json:
-    """What ``doctor --json`` prints."""
-    return {
-        "schema": SCHEMA,
-        "requirements": [
-            {
-                "what": each.what,
-                "state": each.mark.value,
-                "found": each.found,
-                "next_step": each.next_step,
-            }
-            for each in requirements
-        ],
-    }
-
-
 def doctor_lines(requirements: Sequence[Requirement]) -> Iterator[str]:
     """One requirement a line, with what to type where it is not met."""
     for each in requirements:
@@ -396,28 +192,15 @@ def doctor_lines(requirements: Sequence[Requirement]) -> Iterator[str]:
             yield from _wrapped("         Next: ", each.next_step, indent=15)
 
 
-def explain_dict(code: str) -> Json:
-    """What ``explain --json`` prints: the texts of one code, its names left open."""
-    kind = KINDS[code]
-    return {
-        "schema": SCHEMA,
-        "code": code,
-        "severity": kind.severity.value,
-        "summary": _opened(kind.summary),
-        "explanation": _opened(kind.explanation),
-        "next_step": _opened(kind.next_step),
-    }
-
-
 def explain_lines(code: str) -> Iterator[str]:
     """One code for people."""
-    texts = explain_dict(code)
-    yield f"{code}  ({texts['severity']})"
-    for key in ("summary", "explanation", "next_step"):
-        yield from _wrapped("  ", texts[key])
+    kind = KINDS[code]
+    yield f"{code}  ({kind.severity.value})"
+    for text in (kind.summary, kind.explanation, kind.next_step):
+        yield from _wrapped("  ", open_text(text))
 
 
-def _opened(template: str) -> str:
+def open_text(template: str) -> str:
     """A catalogue text with its names as placeholders for people."""
     names = {name: f"<{name}>" for name in ("kernel", "module", "version")}
     details = {
@@ -450,31 +233,6 @@ def nagios_exit(findings: Sequence[Finding], verdict: Verdict) -> int:
     if verdict.state is State.HELD:
         return 2
     return 1 if any(each.severity is Severity.WARN for each in findings) else 0
-
-
-def report_dict(report: Report) -> Json:
-    """What ``repair --json`` prints: the findings before, each step's end, and what is found now."""
-    return {
-        "schema": SCHEMA,
-        "before": [_finding(each) for each in report.before],
-        "results": [
-            {
-                "kind": each.step.kind.value,
-                "kernel": _text(each.step.kernel),
-                "module": each.step.module,
-                "version": each.step.version,
-                "modules": list(each.step.modules),
-                "outcome": each.outcome.value,
-                "message": each.message,
-                "seconds": round(each.seconds, 3),
-                "tail": list(each.tail),
-                "log": each.log_path or None,
-            }
-            for each in report.results
-        ],
-        "findings": [_finding(each) for each in report.after],
-        "verdict": {"state": report.verdict.state.value, "reasons": list(report.verdict.reasons)},
-    }
 
 
 def report_line(report: Report) -> str:
