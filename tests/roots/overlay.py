@@ -155,9 +155,14 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @functools.cache
 def _own_mounts() -> None:
-    libc = _libc()
-    if libc.unshare(_CLONE_NEWNS) != 0 or libc.mount(b"", b"/", b"", _MS_PRIVATE_RECURSIVE, None):
-        raise PermissionError("roots need root privileges and mount namespaces: run as root")
+    if _libc().unshare(_CLONE_NEWNS) != 0:
+        raise PermissionError(_why("a mount namespace", "run as root"))
+    if _libc().mount(b"", b"/", b"", _MS_PRIVATE_RECURSIVE, None) != 0:
+        raise PermissionError(_why("private mounts", "in a chroot, / has to be a mount point"))
+
+
+def _why(wanted: str, hint: str) -> str:
+    return f"roots need {wanted}: {os.strerror(ctypes.get_errno())} ({hint})"
 
 
 @functools.cache

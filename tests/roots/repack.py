@@ -48,7 +48,9 @@ def headers_revised(package: Path, into: Path, suffix: str, *, other_crcs: bool)
         revise(tree, suffix)
         if other_crcs:
             (symvers,) = tree.glob("usr/src/*/Module.symvers")
-            symvers.write_text("".join(map(_recounted, symvers.open())))
+            symvers.write_text(
+                "".join(map(_recounted, symvers.read_text().splitlines(keepends=True)))
+            )
         pack(tree, into)
 
 
