@@ -33,7 +33,7 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _IN_ROOT = """
 set -e
 root=$1; shift
-mount --bind "$root" "$root"
+mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys" 2>/dev/null || :
 mount -t tmpfs -o size=16m,mode=755 dev "$root/dev"
