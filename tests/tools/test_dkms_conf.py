@@ -310,6 +310,70 @@ def test_a_value_that_is_told_is_the_one_of_bash(script: str) -> None:
         assert told_value in (None, bash_value)
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "A=1; eval $x",
+        "A=1; $command A=2",
+        "A=1; source version.sh",
+        "A=1; false || A=2",
+        "A=1; true &&\nA=2",
+        "A=1; read A <<<2",
+        "A=1; printf -v A 2",
+        "A=1; let A=2",
+        "A=1; ((A++))",
+        "A=1; : ${A:=2}",
+        "A=1; set_it() { A=2; }; set_it",
+        "A=1; function set_it { A=2\n}; set_it",
+        "while read x; do A=2; done",
+        "for A in 1 2; do true; done",
+        "[ x ] && return\nA=1",
+        "A=1; exit",
+        "declare -i A=1+1",
+        "B=x; export B=2 A=$B",
+        "A=~/x",
+        "A=${B%x}",
+        "A=`date`",
+        "A=$1",
+        "A=$PATH",
+        "A[$N]=1",
+        "A=(1)2",
+        "A=1 $empty",
+    ],
+)
+def test_what_only_a_shell_can_tell_is_not_told(script: str) -> None:
+    values = ShellValues(frozenset())
+    read_script(script, values)
+    assert values.scalar("A") is None
+
+
+@pytest.mark.parametrize(
+    ("script", "value"),
+    [
+        ("export A=1", "1"),
+        ("declare -a A=1; readonly B", "1"),
+        ("A=1; (A=2)", "1"),
+        ("A=1; sub() ( A=2 ); sub", "1"),
+        ("A=1\nreturn\nA=2", "1"),
+        ("A=1 2>/dev/null # A=2", "1"),
+        ("A=1; echo A=2 | cat", "1"),
+        ("A=1; cat <<-'END'\nA=2\n\tEND\nB=3", "1"),
+        ("B='x y'; A=$B", "x y"),
+        ("A=a\\\nb", "ab"),
+        ("A=$'\\x41\\102\\t'", "AB\t"),
+        ('A=$"x"', "x"),
+        ("B=(1 2 3); A=${B[2]}${B[9]}", "3"),
+        ("A=${B-x}${B:-y}${B+z}", "xy"),
+        ("{ A=1; }", "1"),
+        ("A=x\\", "x\\"),
+    ],
+)
+def test_what_needs_no_shell_is_told(script: str, value: str) -> None:
+    values = ShellValues(frozenset())
+    read_script(script, values)
+    assert values.scalar("A") == value
+
+
 def test_an_open_quote_is_told_with_its_line() -> None:
     with pytest.raises(Unbalanced, match="line 3"):
         read_script("A=1\nB='x\ny'\"\nC=2\n", ShellValues(frozenset()))

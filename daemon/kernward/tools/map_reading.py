@@ -67,7 +67,7 @@ def scan_sources(root: Root, source: str, conf: Union[DkmsConf, Unknown]) -> Sou
     else:
         scan.commands(conf)
     if scan.found:
-        return SourceScan(MapReading.YES, tuple(scan.found))
+        return SourceScan(MapReading.YES, tuple(scan.found[:_MOST_EVIDENCE]))
     if scan.gaps:
         return SourceScan(MapReading.NOT_KNOWN, tuple(scan.gaps[:_MOST_EVIDENCE]))
     return SourceScan(MapReading.NO, ())
