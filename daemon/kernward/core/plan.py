@@ -6,21 +6,21 @@ initramfs after the last module, and loading where that kernel runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kernward.core.diagnose.bootable import module_name
-from kernward.core.diagnose.subject import Subject, subjects, version_key
+from kernward.core.diagnose.sound import file_troubles
+from kernward.core.diagnose.subject import Subject, may_replace, subjects, version_key
 from kernward.core.facts import (
     DkmsConf,
-    DkmsModule,
+    DkmsPair,
     DkmsState,
     Headers,
     InitramfsTool,
     Inventory,
     Kernel,
     KernelRelease,
-    LoadedModule,
     ModuleFile,
 )
 from kernward.core.findings import Finding, Severity
@@ -30,6 +30,8 @@ from kernward.core.steps import Plan, Step, StepKind, Unfixable
 
 # A finding about what it takes to build, on which a build would fail for sure.
 _BLOCKS_BUILD = ("headers-missing", "toolchain-missing", "source-broken", "kernel-unsupported")
+# Remedies that put dkms's own copy in place.
+_COPYING = {Remedy.INSTALL, Remedy.RESTORE}
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,15 @@ def _with_registered(inventory: Inventory, forgotten: Sequence[Finding]) -> Inve
 
 def _work(subject: Subject, findings: Sequence[Finding], forgotten: Sequence[Finding]) -> _Work:
     own = [each for each in findings if _is_about(each, subject)]
+    own += [each for each in forgotten if each.module == subject.module.name]
     remedies = {remedy_of(each) for each in own} - {Remedy.BY_HAND, Remedy.NONE}
     codes = [each.code for each in own if remedy_of(each) in remedies]
-    if any(each.module == subject.module.name for each in forgotten):
+    if Remedy.REGISTER in remedies:
+        remedies = remedies - {Remedy.REGISTER} | {Remedy.REBUILD}
+    if remedies & _COPYING and not _good_copy(subject, own):
         remedies.add(Remedy.REBUILD)
-        codes.append("unregistered")
-    if Remedy.RESTORE in remedies and not _good_copy(subject, own):
-        remedies = remedies - {Remedy.RESTORE} | {Remedy.REBUILD}
     if Remedy.REBUILD in remedies:
-        remedies -= {Remedy.RESTORE, Remedy.INSTALL}
+        remedies -= _COPYING
     blocked_by = tuple(each for each in own if each.code in _BLOCKS_BUILD)
     if Remedy.REBUILD not in remedies:
         blocked_by = ()
@@ -125,7 +127,12 @@ def _good_copy(subject: Subject, own: Sequence[Finding]) -> bool:
     """Dkms's own copy is there and nothing says that it is unsound."""
     pairs = subject.build.pairs if subject.build is not None else ()
     suspicious = any(remedy_of(each) is Remedy.REBUILD for each in own)
-    return not suspicious and all(isinstance(pair.built, ModuleFile) for pair in pairs)
+    return bool(pairs) and not suspicious and all(_is_good(subject, pair) for pair in pairs)
+
+
+def _is_good(subject: Subject, pair: DkmsPair) -> bool:
+    # The findings tell of the installed file; what would be put in its place is another one.
+    return isinstance(pair.built, ModuleFile) and not file_troubles(subject, pair.built)
 
 
 def _blocked(work: _Work) -> Iterator[Unfixable]:
@@ -195,15 +202,8 @@ def _version_to_build(subject: Subject, work: _Work) -> str:
     versions = [subject.module.version]
     modules = subject.inventory.modules if isinstance(subject.inventory.modules, tuple) else ()
     if "not-built" in work.codes:
-        versions += [each.version for each in modules if _may_replace(each, subject)]
+        versions += [each.version for each in modules if may_replace(each, subject)]
     return max(versions, key=version_key)
-
-
-def _may_replace(other: DkmsModule, subject: Subject) -> bool:
-    conf = other.conf
-    usable = other.registered and other.source is not None
-    same = other.name == subject.module.name
-    return same and usable and isinstance(conf, DkmsConf) and conf.autoinstall
 
 
 def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
@@ -228,7 +228,7 @@ def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
 
 def _kernel_modules(work: _Work) -> tuple[str, ...]:
     build, conf = work.subject.build, work.subject.module.conf
-    if build is not None:
+    if build is not None and build.pairs:
         return tuple(module_name(pair) for pair in build.pairs)
     if isinstance(conf, DkmsConf):
         named = (each.destination_name or each.name for each in conf.modules)
@@ -243,20 +243,16 @@ def _is_inside(kernel: Kernel, name: str) -> bool:
 def _load_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
     """Only into the running kernel, and only what is not loaded: nothing is ever unloaded."""
     loaded = works[0].subject.inventory.loaded
-    if not works[0].subject.is_running or not isinstance(loaded, dict):
+    if not works[0].subject.is_running or not isinstance(loaded, Mapping):
         return
     for work in works:
         names = [
             name
             for name in _kernel_modules(work)
-            if work.subject.wanted_loaded(name) and not _is_loaded(loaded, name)
+            if work.subject.wanted_loaded(name) and name not in loaded
         ]
         if names and not work.blocked_by:
             yield _kernel_step(StepKind.LOAD, kernel, [work], tuple(names))
-
-
-def _is_loaded(loaded: dict[str, LoadedModule], name: str) -> bool:
-    return name in loaded
 
 
 def _kernel_step(
