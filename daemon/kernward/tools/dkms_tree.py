@@ -108,7 +108,8 @@ class _Tree:
 
     def modules(self) -> tuple[TreeModule, ...]:
         found = {(module.name, module.version): module for module in self._registered()}
-        for module in self._sources_only():
+        known = frozenset(module.source for module in found.values() if module.source)
+        for module in self._sources_only(known):
             found.setdefault((module.name, module.version), module)
         ordered = tuple(found[key] for key in sorted(found))
         return _with_weak_links(ordered, self._places)
@@ -214,11 +215,11 @@ class _Tree:
 
     # ------------------------------------------------------------------ sources without a module
 
-    def _sources_only(self) -> list[TreeModule]:
+    def _sources_only(self, known: frozenset[str]) -> list[TreeModule]:
         found = []
         for folder in self._folders(self._sources):
             source = f"{self._sources}/{folder}"
-            if "dkms.conf" not in self._root.names(source):
+            if source in known or "dkms.conf" not in self._root.names(source):
                 continue
             conf = read_conf(self._root, f"{source}/dkms.conf", no_means_no=self._no_means_no)
             named = _name_and_version(folder, conf)

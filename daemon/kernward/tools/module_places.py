@@ -58,6 +58,7 @@ class ModulePlaces:
         self._modules_folder = modules_folder
         self._rule = rule
         self._listed: dict[KernelRelease, dict[str, str]] = {}
+        self._folder_names: dict[str, frozenset[str]] = {}
 
     def installed(self, kernel: KernelRelease, file_name: str, wished: str) -> str:
         """Where a built file is installed, or else where it ought to be.
@@ -68,12 +69,14 @@ class ModulePlaces:
         stem = file_name[: file_name.rindex(".ko")]
         names = (file_name, *(f"{stem}{suffix}" for suffix in MODULE_SUFFIXES))
         folders = self._folders(kernel, wished)
-        candidates = [f"{folder}/{name}" for folder in folders for name in names]
-        for candidate in candidates:
-            if self._is_there(candidate):
-                return candidate
+        for folder in folders:
+            there = self._names(folder)
+            for name in names:
+                if name in there:
+                    return f"{folder}/{name}"
         listed = self._out_of_tree(kernel)
-        return next((listed[name] for name in names if name in listed), candidates[0])
+        found = next((listed[name] for name in names if name in listed), None)
+        return found or f"{folders[0]}/{file_name}"
 
     def weak_links(self) -> dict[KernelRelease, dict[str, str]]:
         """Per kernel, the links in its weak-updates folder: ``resolved`` target → the link."""
@@ -95,12 +98,15 @@ class ModulePlaces:
         except OSError:
             return path
 
-    def _is_there(self, path: str) -> bool:
-        try:
-            return self._root.times(path, follow=False) is not None
-        except OSError:
-            # Whoever reads the file that ought to be there will say why it cannot.
-            return False
+    def _names(self, folder: str) -> frozenset[str]:
+        """The names in a folder, listed once: ten modules of a kernel lie in the same one."""
+        if folder not in self._folder_names:
+            try:
+                self._folder_names[folder] = frozenset(self._root.names(folder))
+            except OSError:
+                # Whoever reads the file that ought to be there will say why it cannot.
+                self._folder_names[folder] = frozenset()
+        return self._folder_names[folder]
 
     def _folders(self, kernel: KernelRelease, wished: str) -> list[str]:
         wished = posixpath.normpath(f"/{wished.strip('/')}")
