@@ -17,7 +17,7 @@ _RECIPE = "1"
 _INCLUDED = (
     *("systemd-sysv", "dbus", "libpam-systemd", "udev", "procps"),
     *("kmod", "dkms", "gcc", "make", "initramfs-tools", "zstd", "xz-utils"),
-    *("python3", "python3-pyelftools"),
+    *("python3", "python3-pyelftools", "python3-tenacity"),
 )
 _OPTIONS = (
     "--aptopt=APT::Install-Recommends false",
