@@ -28,6 +28,7 @@ from builders import (
     an_inventory,
     at,
     by_code,
+    configured,
     found,
     image_files,
     removed,
@@ -195,9 +196,15 @@ ORDINARY_LIFE = {
         birthless_build(200),
     ),
     "image first, no build log": (a_kernel(), built(200, log=None)),
+    "image first, nothing but the build log's date": (a_kernel(), built(200, build_times=())),
     "image first, a build log without a date": (a_kernel(), built(200, log=a_log(began=None))),
     "one transaction, headers named first": (
-        logged(unpacked(HEADERS, "6.1-1", at=99), FIRST_UNPACK),
+        logged(
+            unpacked(HEADERS, "6.1-1", at=99),
+            FIRST_UNPACK,
+            configured(HEADERS, "6.1-1", at=122),
+            configured(IMAGE, "6.1-1", at=123),
+        ),
         built(101),
     ),
     "one transaction, image named first": (

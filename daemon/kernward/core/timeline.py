@@ -123,15 +123,12 @@ def last_unpack(kernel: Kernel, package: KernelPackage) -> Optional[Unpack]:
     return found[-1] if found and found[-1].revision == package.revision else None
 
 
-def file_times_are_original(kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
+def is_original(arrived: Moment, kernel: Kernel, build: Optional[DkmsBuild]) -> bool:
     """The births of this kernel's files are those of their unpacking, not of a later copy.
 
     Shown by the package log where it tells of the unpacking, else by what dkms made here: a file
     that was written in place was born no later than it was last written.
     """
-    arrived = image_birth(kernel)
-    if arrived is None:
-        return False
     logged = _logged(kernel)
     if logged:
         # A local time in the hour that comes twice is an hour wide.

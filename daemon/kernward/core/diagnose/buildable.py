@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import Headers, Initramfs
+from kernward.core.facts import Initramfs
 from kernward.core.findings import Finding, Severity
 from kernward.core.remedies import Remedy, remedy_of
 
@@ -80,8 +80,3 @@ def _room(subject: Subject) -> Iterator[Finding]:
                 f"{room.free_bytes // _MIB} MiB are free, {needed // _MIB} MiB are needed.",
                 detail_path=room.path,
             )
-
-
-def has_usable_headers(subject: Subject) -> bool:
-    """There are headers that a build can use."""
-    return isinstance(subject.kernel.headers, Headers)

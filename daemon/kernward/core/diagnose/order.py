@@ -20,10 +20,10 @@ from kernward.core.timeline import (
     Start,
     Unpack,
     build_start,
-    file_times_are_original,
     image_birth,
     image_packages,
     image_was_there,
+    is_original,
     kernel_events,
     last_unpack,
     packages_with,
@@ -174,7 +174,7 @@ def _against_files(subject: Subject, start: Start) -> Judgement:
     what = f"the image of {subject.kernel.release} was installed"
     if image_was_there(subject.kernel, start):
         return Judgement(Order.AFTER, what)
-    if arrived is None or not file_times_are_original(subject.kernel, subject.build):
+    if arrived is None or not is_original(arrived, subject.kernel, subject.build):
         return Judgement(Order.NOT_KNOWN, what)
     evidence = (Evidence("image files came into place", arrived.source, arrived),)
     if start.latest_ns < arrived.ns:
