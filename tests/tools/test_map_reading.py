@@ -102,12 +102,19 @@ def test_sources_that_cannot_be_read_leave_it_open(tmp_path: Path) -> None:
     root = Root(tmp_path)
     conf = Unknown("dkms.conf", "line 1: ' is not closed")
     gone = scan_sources(root, "/usr/src/gone-1", conf)
-    assert gone == SourceScan(MapReading.NOT_KNOWN, ("/usr/src/gone-1 is not a folder",))
+    assert gone == SourceScan(MapReading.NOT_KNOWN, ("/usr/src/gone-1 is no source folder",))
     (tmp_path / "usr/src/m-1").mkdir(parents=True)
     unreadable = scan_sources(root, "/usr/src/m-1", conf)
     assert unreadable.evidence == ("dkms.conf: line 1: ' is not closed",)
     (tmp_path / "usr/src/m-1/loop").symlink_to("loop")
     assert scan_sources(root, "/usr/src/m-1/loop", conf).reads_map is MapReading.NOT_KNOWN
+
+
+@pytest.mark.parametrize("source", ["", "/"])
+def test_no_source_is_not_taken_for_the_whole_root(tmp_path: Path, source: str) -> None:
+    (tmp_path / "x.sh").write_text("grep x /boot/System.map\n")
+    scan = scan_sources(Root(tmp_path), source, Unknown("dkms.conf", "no source"))
+    assert scan.reads_map is MapReading.NOT_KNOWN
 
 
 def test_what_is_too_large_or_too_deep_leaves_it_open(tmp_path: Path) -> None:

@@ -57,8 +57,10 @@ def scan_sources(root: Root, source: str, conf: Union[DkmsConf, Unknown]) -> Sou
     """
     scan = _Scan(root, source)
     try:
-        if not root.is_dir(source):
-            return SourceScan(MapReading.NOT_KNOWN, (f"{source} is not a folder",))
+        # No source at all must not be taken for the whole root.
+        if not source.strip("/") or not root.is_dir(source):
+            reason = f"{source} is no source folder" if source else "there is no source folder"
+            return SourceScan(MapReading.NOT_KNOWN, (reason,))
         scan.run()
     except OSError as error:
         scan.gaps.append(f"{source}: {error.strerror}")
