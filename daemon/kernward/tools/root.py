@@ -18,6 +18,8 @@ from kernward.core.facts import SECOND_NS, FileTimes
 
 # As many as the kernel follows in one path look-up (MAXSYMLINKS).
 _MAX_LINKS = 40
+# A module with all its debug data comes to some hundred megabytes.
+_LARGEST_BYTES = 1 << 30
 
 
 class Root:
@@ -27,7 +29,8 @@ class Root:
         self.path = path
         self.is_host = os.path.realpath(path) == "/"
         self._prefix = "" if self.is_host else os.path.realpath(path)
-        self._parents: dict[str, str] = {"/": self._prefix or "/"}
+        self._parents: dict[str, str] = {}
+        self.forget_links()
 
     def __repr__(self) -> str:
         return f"Root({str(self.path)!r})"
@@ -38,19 +41,27 @@ class Root:
         With ``follow=False`` the last component is not followed. A path whose parents do not exist
         is still returned (opening it then fails as usual). Raises OSError(ELOOP) on a link loop.
         """
+        if "\0" in inside:
+            # From a damaged list of files; Python raises ValueError there, and statx would cut it.
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), inside)
         if self.is_host:
             return inside
         parent, name = os.path.split(os.path.normpath("/" + inside))
         if not name:
             return self._prefix
-        # Parents repeat for every file of a folder; the links above a file do not change in a look.
-        real_parent = self._parents.get(parent)
+        # Parents repeat for every file of a folder.
+        parents = self._parents
+        real_parent = parents.get(parent)
         if real_parent is None:
-            real_parent = self._parents[parent] = self._chase(parent)
+            real_parent = parents[parent] = self._chase(parent)
         found = f"{real_parent}/{name}"
         if follow and os.path.islink(found):
             return self._chase(f"{self.inside(real_parent)}/{name}")
         return found
+
+    def forget_links(self) -> None:
+        """Follow all links anew: before a look, and after a program that may have changed some."""
+        self._parents = {"/": self._prefix or "/"}
 
     def inside(self, outside: str) -> str:
         """The inside name of a path below the root."""
@@ -61,7 +72,7 @@ class Root:
     def resolve(self, inside: str) -> str:
         """The inside path with all symlinks followed (``realpath`` as the root's own tools see it)."""
         if self.is_host:
-            return os.path.realpath(inside)
+            return os.path.realpath(self.outside(inside))
         return self.inside(self.outside(inside))
 
     def _chase(self, inside: str) -> str:
@@ -95,6 +106,9 @@ class Root:
     def read_bytes(self, inside: str) -> bytes:
         """The content of a regular file. Raises OSError, also for a pipe, device or folder."""
         with open(self.open_for_reading(inside), "rb") as opened:
+            if os.fstat(opened.fileno()).st_size > _LARGEST_BYTES:
+                # A sparse file takes no room on disk, and all of memory here.
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), inside)
             return opened.read()
 
     def read_text(self, inside: str) -> str:
@@ -102,11 +116,16 @@ class Root:
         return self.read_bytes(inside).decode("utf-8", "surrogateescape")
 
     def open_for_reading(self, inside: str) -> int:
-        """A file descriptor of a regular file. A pipe or device planted there must not hang us."""
-        descriptor = os.open(self.outside(inside), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        """A file descriptor of a regular file. Raises OSError, also for a pipe, device or folder."""
+        path = self.outside(inside)
+        # Opening is an act already: a pipe hangs us, a watchdog device starts its clock.
+        _refuse_irregular(os.stat(path), inside)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            _refuse_irregular(os.fstat(descriptor), inside)
+        except OSError:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file", inside)
+            raise
         return descriptor
 
     def exists(self, inside: str) -> bool:
@@ -148,6 +167,11 @@ class Root:
             return _statx(self.outside(inside, follow=follow), inside, follow=follow)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def _refuse_irregular(status: os.stat_result, inside: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", inside)
 
 
 # statx(2).
