@@ -33,14 +33,16 @@ class OwnLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(descriptor, 100).decode("utf-8", "replace").strip()
+            holder = _name_in(descriptor)
             os.close(descriptor)
             if error.errno == errno.EWOULDBLOCK:
                 return holder or "another kernward"
             raise
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"kernward repair, pid {os.getpid()}\n".encode())
         self._descriptor = descriptor
+        # The lock holds without the name; on a full disk a repair may be what makes room.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"kernward repair, pid {os.getpid()}\n".encode())
         return None
 
     def release(self) -> None:
@@ -56,3 +58,10 @@ class OwnLock:
             yield
         finally:
             self.release()
+
+
+def _name_in(descriptor: int) -> str:
+    try:
+        return os.read(descriptor, 100).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
