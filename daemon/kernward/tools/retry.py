@@ -5,10 +5,19 @@ Never for a step that would fail the same way again (a compile error does not im
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Optional, TypeVar
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_result,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_fixed,
+)
 
 _T = TypeVar("_T")
 
@@ -17,13 +26,18 @@ LOCK_POLL_S = 0.5
 
 
 def until_free(
-    holder: Callable[[], Optional[_T]], limit_s: float, on_wait: Callable[[_T], None]
+    holder: Callable[[], Optional[_T]],
+    limit_s: float,
+    on_wait: Callable[[_T], None],
+    stopping: Optional[threading.Event] = None,
 ) -> Optional[_T]:
-    """Wait until nobody holds the lock: None then, the holder when ``limit_s`` is over.
+    """Wait until nobody holds the lock: None then.
 
-    ``on_wait`` is called whenever the holder is another than before.
+    The holder when ``limit_s`` is over or ``stopping`` is set. ``on_wait`` is called whenever the
+    holder is another than before.
     """
     told: list[_T] = []
+    stop = stopping or threading.Event()
 
     def ask() -> Optional[_T]:
         held = holder()
@@ -34,8 +48,9 @@ def until_free(
 
     waiting = Retrying(
         retry=retry_if_result(lambda held: held is not None),
-        stop=stop_after_delay(limit_s),
+        stop=stop_after_delay(limit_s) | stop_when_event_set(stop),
         wait=wait_fixed(LOCK_POLL_S),
+        sleep=sleep_using_event(stop),
     )
     try:
         return waiting(ask)
