@@ -68,9 +68,14 @@ class Memory:
         with contextlib.suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=folder)
-            with os.fdopen(descriptor, "wb") as opened:
-                pickle.dump((_MADE_BY, self._kept), opened, pickle.HIGHEST_PROTOCOL)
-            os.replace(name, self._path)
+            try:
+                with os.fdopen(descriptor, "wb") as opened:
+                    pickle.dump((_MADE_BY, self._kept), opened, pickle.HIGHEST_PROTOCOL)
+                os.replace(name, self._path)
+            except BaseException:
+                # A full disk must not fill up with halves of a memory.
+                os.unlink(name)
+                raise
 
 
 def memory_path(root: str) -> Optional[str]:
