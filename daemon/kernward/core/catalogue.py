@@ -231,7 +231,8 @@ KINDS: Mapping[str, Kind] = {
     "leftover-tree": Kind(
         INFO,
         "{module} {version} is left over",
-        "{detail}",
+        "Something removed the module or moved on to another version and did not take this along. "
+        "No kernel depends on it. {detail}",
         "Nothing. To tidy up: dkms remove {module}/{version} --all, or remove its folder.",
     ),
     "unguarded": Kind(

@@ -1,0 +1,112 @@
+"""What a host needs, requirement by requirement, with what to type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import (
+    OLD,
+    K,
+    a_conf,
+    a_dkms_module,
+    a_kernel,
+    a_policy,
+    a_profile,
+    an_inventory,
+    headers_only,
+)
+from kernward.core.doctor import Mark, Requirement, examine
+from kernward.core.facts import (
+    DkmsTool,
+    ForcedRebuild,
+    InitramfsTool,
+    Room,
+    Toolchain,
+    Trust,
+    Unknown,
+)
+from kernward.core.policy import Policy
+from kernward.core.render import doctor_lines
+
+DARK = Unknown("/dark", "Permission denied")
+RANGED = a_policy(a_profile(pointers={}, kernel_max="6.8"))
+
+
+def unmet(inventory: Any, policy: Any = None, *, is_root: bool = True) -> list[Requirement]:
+    told = examine(inventory, policy or Policy(), is_root=is_root)
+    return [each for each in told if each.mark is not Mark.OK]
+
+
+def test_a_good_host_meets_everything() -> None:
+    assert unmet(an_inventory(), RANGED) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "mark", "words"),
+    [
+        ({"dkms": None}, "dkms", Mark.MISSING, "apt install dkms"),
+        ({"dkms": DARK}, "dkms", Mark.MISSING, "Permission denied"),
+        ({"toolchain": Toolchain({}, "make")}, "compiler", Mark.MISSING, "apt install gcc"),
+        ({"toolchain": Toolchain({"gcc": ""}, None)}, "make", Mark.MISSING, "apt install make"),
+        ({"rooms": (Room("/boot", 1, 2),)}, "room on /boot", Mark.MISSING, "autoremove"),
+        ({"rooms": (Room("/var", 1, 2),)}, "room on /var", Mark.MISSING, "200 wanted"),
+        ({"initramfs_tool": InitramfsTool.NONE}, "initramfs", Mark.NOTE, "no tool"),
+        ({"initramfs_tool": InitramfsTool.DRACUT}, "initramfs", Mark.NOTE, "dracut"),
+        ({"trust": DARK}, "signatures", Mark.NOTE, "Permission denied"),
+        (
+            {"trust": Trust(enforced=True, why="Secure Boot is on", enrolled=None)},
+            "signatures",
+            Mark.NOTE,
+            "mokutil",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_type(
+    changes: Any, what: str, mark: Mark, words: str
+) -> None:
+    (told,) = unmet(an_inventory(**changes))
+    assert (told.what, told.mark) == (what, mark)
+    assert words in " ".join(doctor_lines([told]))
+
+
+def test_reading_only_is_a_note() -> None:
+    (told,) = unmet(an_inventory(), is_root=False)
+    assert (told.what, told.next_step) == ("root", "sudo kernward doctor")
+
+
+def test_headers_are_asked_for_on_concerned_kernels_only() -> None:
+    kernels = (a_kernel(OLD, headers=None), headers_only(), a_kernel(headers=None))
+    (told,) = unmet(an_inventory(*kernels))
+    assert told.next_step == f"apt install linux-headers-{K}"
+
+
+@pytest.mark.parametrize(
+    ("profile", "module", "expected"),
+    [
+        (a_profile(kernel_max="5.15"), a_dkms_module(), [f"supports up to 5.15; not: {K}"]),
+        (a_profile(), a_dkms_module(), []),
+        (a_profile("other", kernel_max="5.15"), a_dkms_module(), []),
+        (a_profile(kernel_max="5.15"), a_dkms_module(conf=a_conf(autoinstall=False)), None),
+    ],
+)
+def test_a_kernel_outside_a_profiles_range_is_told(
+    profile: Any, module: Any, expected: Any
+) -> None:
+    leave = () if expected is not None else ("tracker",)
+    told = unmet(an_inventory(modules=(module,)), a_policy(profile, leave=leave))
+    assert [each.found for each in told] == (expected or [])
+
+
+def test_where_modules_were_not_seen_no_range_is_told() -> None:
+    assert unmet(an_inventory(modules=DARK), RANGED) == []
+
+
+@pytest.mark.parametrize(
+    ("heals", "words"), [(True, "builds again by itself"), (False, "keeps a module")]
+)
+def test_dkms_is_told_with_its_habit(heals: Any, words: str) -> None:
+    dkms = DkmsTool("3.2.2", ForcedRebuild.FORCE, heals_itself=heals)
+    told = examine(an_inventory(dkms=dkms), Policy(), is_root=True)
+    assert any(words in each.found for each in told)
