@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -71,11 +72,12 @@ def execute(
     ``actions`` has one callable for each kind of step in the plan.
     """
     guard = threading.Lock()
-    first = _Lane([step for step in plan.steps if step.kernel is None])
-    _walk(first, actions, observer, guard)
+    first = _Lane(_of(plan, None))
     kernels = dict.fromkeys(step.kernel for step in plan.steps if step.kernel is not None)
-    lanes = [_Lane(_of(plan, kernel), set(first.failed)) for kernel in kernels]
+    # The calling thread only waits: it is the one that signal handlers interrupt.
     with ThreadPoolExecutor(_LANES) as pool:
+        pool.submit(_walk, first, actions, observer, guard).result()
+        lanes = [_Lane(_of(plan, kernel), set(first.failed)) for kernel in kernels]
         for running in [pool.submit(_walk, lane, actions, observer, guard) for lane in lanes]:
             running.result()
     return tuple(result for lane in (first, *lanes) for result in lane.results)
@@ -104,8 +106,9 @@ def _take(
 ) -> StepResult:
     if observer.stopping.is_set():
         return StepResult(step, Outcome.SKIPPED, "skipped: interrupted", 0.0)
-    if set(step.modules) <= lane.failed:
-        names = ", ".join(step.modules)
+    missing = set(step.needs) & lane.failed or set(step.modules)
+    if missing <= lane.failed:
+        names = ", ".join(sorted(missing))
         return StepResult(step, Outcome.SKIPPED, f"skipped: {names} failed before", 0.0)
 
     def on_line(line: str) -> None:
@@ -119,7 +122,16 @@ def _take(
         ended = Failed(f"{error.message} ({error.hint})")
     except OSError as error:
         ended = Failed(f"cannot {step_text(step)}: {error.strerror or error} ({error.filename})")
+    except Exception as error:  # noqa: BLE001 (whatever it is, other steps and results go on)
+        ended = _broken(step, error)
     seconds = time.monotonic() - began
     if isinstance(ended, Done):
         return StepResult(step, Outcome.DONE, ended.message, seconds)
     return StepResult(step, Outcome.FAILED, ended.message, seconds, ended.tail, ended.log_path)
+
+
+def _broken(step: Step, error: Exception) -> Failed:
+    """A step that ended as no step should: said as such, with the place, and the rest goes on."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno}"
+    return Failed(f"cannot {step_text(step)}: {type(error).__name__}: {error} ({where})")

@@ -29,6 +29,7 @@ from kernward.core.remedies import Remedy, remedy_of
 from kernward.core.steps import Plan, Step, StepKind, Unfixable
 
 # A finding about what it takes to build, on which a build would fail for sure.
+_BLOCKS_LOAD = ("signature-rejected", "dependency-missing")
 _BLOCKS_BUILD = ("headers-missing", "toolchain-missing", "source-broken", "kernel-unsupported")
 # Remedies that put dkms's own copy in place.
 _COPYING = {Remedy.INSTALL, Remedy.RESTORE}
@@ -42,6 +43,7 @@ class _Work:
     codes: tuple[str, ...]
     remedies: frozenset[Remedy]
     blocked_by: tuple[Finding, ...]
+    cannot_load: bool = False
 
     @property
     def changes_file(self) -> bool:
@@ -64,6 +66,8 @@ def plan(findings: Sequence[Finding], inventory: Inventory, policy: Policy) -> P
         blocked += _blocked(work)
     for release in _order(inventory, by_kernel):
         steps += _lane(by_kernel[release])
+    every_work = [work for works in by_kernel.values() for work in works]
+    steps[len(forgotten) : len(forgotten)] = _initramfs_entry(inventory, every_work)
     by_hand = [
         Unfixable(each, each.next_step)
         for each in findings
@@ -111,12 +115,22 @@ def _work(subject: Subject, findings: Sequence[Finding], forgotten: Sequence[Fin
         remedies.add(Remedy.REBUILD)
     if Remedy.REBUILD in remedies:
         remedies -= _COPYING
-    blocked_by = tuple(each for each in own if each.code in _BLOCKS_BUILD)
+    blocked_by = tuple(each for each in own if _blocks(each, subject))
     if Remedy.REBUILD not in remedies:
         blocked_by = ()
     elif not isinstance(subject.kernel.headers, Headers) and not blocked_by:
         blocked_by = tuple(own[:1])
-    return _Work(subject, tuple(dict.fromkeys(codes)), frozenset(remedies), blocked_by)
+    cannot_load = any(each.code in _BLOCKS_LOAD for each in own)
+    codes = list(dict.fromkeys(codes))
+    return _Work(subject, tuple(codes), frozenset(remedies), blocked_by, cannot_load)
+
+
+def _blocks(finding: Finding, subject: Subject) -> bool:
+    """A build is sure to fail, or to come out as unsound as before."""
+    if finding.code == "map-unusable":
+        # The new file would be judged by these pointers, and refused.
+        return subject.profile is not None and bool(subject.profile.pointers)
+    return finding.code in _BLOCKS_BUILD
 
 
 def _is_about(finding: Finding, subject: Subject) -> bool:
@@ -147,9 +161,10 @@ def _blocked(work: _Work) -> Iterator[Unfixable]:
 def _lane(works: Sequence[_Work]) -> Iterator[Step]:
     """All steps of one kernel."""
     kernel = works[0].subject.kernel
-    for work in _by_dependency(works):
-        yield from _module_steps(work)
     changed = [work for work in works if work.changes_file]
+    names = {_name(work) for work in changed}
+    for work in _by_dependency(works):
+        yield from _module_steps(work, tuple(sorted(names & set(_depends(work)) - {_name(work)})))
     indexed = [work for work in works if Remedy.INDEX in work.remedies or work in changed]
     if indexed:
         yield _kernel_step(StepKind.DEPMOD, kernel, indexed)
@@ -176,7 +191,8 @@ def _depends(work: _Work) -> tuple[str, ...]:
     return conf.build_depends if isinstance(conf, DkmsConf) else ()
 
 
-def _module_steps(work: _Work) -> Iterator[Step]:
+def _module_steps(work: _Work, needs: tuple[str, ...]) -> Iterator[Step]:
+    """``needs``: what its BUILD_DEPENDS names and is worked on, too. Only a build looks at those."""
     if not work.changes_file:
         return
     subject = work.subject
@@ -193,8 +209,9 @@ def _module_steps(work: _Work) -> Iterator[Step]:
                 not installed or version != subject.module.version
             )
             for kind in (*steps, *((StepKind.INSTALL,) if again else ())):
-                release = subject.kernel.release
-                yield Step(kind, release, (subject.module.name,), version, work.codes)
+                own = (subject.module.name,)
+                after = needs if kind is StepKind.BUILD else ()
+                yield Step(kind, subject.kernel.release, own, version, work.codes, needs=after)
 
 
 def _version_to_build(subject: Subject, work: _Work) -> str:
@@ -209,7 +226,7 @@ def _version_to_build(subject: Subject, work: _Work) -> str:
 def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
     if works[0].subject.inventory.initramfs_tool is InitramfsTool.NONE:
         return
-    concerned, names = [], set()
+    concerned = []
     for work in works:
         own = {name for name in _kernel_modules(work) if work.subject.wanted_in_initramfs(name)}
         held = {name for name in _kernel_modules(work) if _is_inside(kernel, name)}
@@ -217,13 +234,26 @@ def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
             work.changes_file and (own or held)
         ):
             concerned.append(work)
-            names |= own
     if not concerned:
         return
-    missing = names - concerned[0].subject.inventory.initramfs_entries
-    if missing:
-        yield _kernel_step(StepKind.INITRAMFS_ENTRY, kernel, concerned, tuple(sorted(missing)))
     yield _kernel_step(StepKind.INITRAMFS, kernel, concerned)
+
+
+def _initramfs_entry(inventory: Inventory, works: Sequence[_Work]) -> Iterator[Step]:
+    """Once for the host, before any initramfs is made: what is to be in each of them."""
+    if inventory.initramfs_tool is InitramfsTool.NONE:
+        return
+    lacking = {
+        name: work
+        for work in works
+        for name in _kernel_modules(work)
+        if work.subject.wanted_in_initramfs(name) and name not in inventory.initramfs_entries
+    }
+    if lacking:
+        modules = tuple(sorted({_name(work) for work in lacking.values()}))
+        codes = tuple(dict.fromkeys(code for work in lacking.values() for code in work.codes))
+        names = tuple(sorted(lacking))
+        yield Step(StepKind.INITRAMFS_ENTRY, None, modules, None, codes, names)
 
 
 def _kernel_modules(work: _Work) -> tuple[str, ...]:
@@ -251,7 +281,7 @@ def _load_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
             for name in _kernel_modules(work)
             if work.subject.wanted_loaded(name) and name not in loaded
         ]
-        if names and not work.blocked_by:
+        if names and not work.blocked_by and not work.cannot_load:
             yield _kernel_step(StepKind.LOAD, kernel, [work], tuple(names))
 
 

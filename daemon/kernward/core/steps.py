@@ -35,6 +35,7 @@ class Step:
 
     ``kernel`` is None for a step that is about no single kernel, ``version`` for one that is about
     no single module. ``names`` are the kernel modules meant by ``LOAD`` and ``INITRAMFS_ENTRY``.
+    ``needs`` are dkms modules of the same plan without whose success there is no point in it.
     """
 
     kind: StepKind
@@ -43,6 +44,7 @@ class Step:
     version: Optional[str]
     because: tuple[str, ...]
     names: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def module(self) -> Optional[str]:
