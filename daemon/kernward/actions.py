@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
@@ -47,11 +47,10 @@ from kernward.tools.dkms_beside import BuildJob, BuiltBeside
 from kernward.tools.dkms_swap import Replacement
 from kernward.tools.initramfs import NotRebuilt
 from kernward.tools.retry import until_free
-from kernward.tools.run import Command, Completed
+from kernward.tools.run import Command, Completed, OnLine, Run
 
 _TAIL = 12
 _Ended = Union[Done, Failed]
-_OnLine = Callable[[str], None]
 # depmod and modprobe take seconds; on a very slow disk a minute.
 _SHORT_S = 300.0
 
@@ -64,33 +63,59 @@ class _Bench:
     policy: Policy
     inventory: Inventory
     tool: DkmsTool
+    stopping: threading.Event
     built: dict[Step, BuiltBeside] = field(default_factory=dict)
     # dkms install writes into a folder that all kernels of a module share.
     dkms_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def actions_for(
-    machine: Machine, policy: Policy, inventory: Inventory
+    machine: Machine, policy: Policy, inventory: Inventory, stopping: threading.Event
 ) -> Mapping[StepKind, Action]:
-    """One callable per kind of step. Raises KernwardError where there is no dkms to drive."""
+    """One callable per kind of step; none of them waits on once ``stopping`` is set.
+
+    Raises KernwardError where there is no dkms to drive, or its tree cannot be written.
+    """
     if not isinstance(inventory.dkms, DkmsTool):
         raise KernwardError("dkms is not installed or cannot be read", "apt install dkms")
-    dkms_leftovers.clean_leftovers(machine.root)
-    initramfs = initramfs_of(machine)
-    if initramfs is not None:
-        initramfs.clean_leftovers()
-    bench = _Bench(machine, policy, inventory, inventory.dkms)
+    _clean_leftovers(machine)
+    machine = replace(machine, run=_forgetting(machine, stopping))
+    bench = _Bench(machine, policy, inventory, inventory.dkms, stopping)
     return {
         StepKind.REGISTER: lambda step, on_line: _register(bench, step, on_line),
         StepKind.BUILD: lambda step, on_line: _build(bench, step, on_line),
-        StepKind.SWAP: lambda step, _: _swap(bench, step),
+        StepKind.SWAP: lambda step, on_line: _swap(bench, step, on_line),
         StepKind.INSTALL: lambda step, on_line: _install(bench, step, on_line),
-        StepKind.RESTORE: lambda step, _: _restore(bench, step),
+        StepKind.RESTORE: lambda step, on_line: _restore(bench, step, on_line),
         StepKind.DEPMOD: lambda step, on_line: _depmod(bench, step, on_line),
         StepKind.INITRAMFS_ENTRY: lambda step, _: _initramfs_entry(bench, step),
         StepKind.INITRAMFS: lambda step, on_line: _initramfs(bench, step, on_line),
         StepKind.LOAD: lambda step, on_line: _load(bench, step, on_line),
     }
+
+
+def _clean_leftovers(machine: Machine) -> None:
+    with dkms_beside.explaining(machine.root, "remove what an interrupted repair left"):
+        dkms_leftovers.clean_leftovers(machine.root)
+        initramfs = initramfs_of(machine)
+        if initramfs is not None:
+            initramfs.clean_leftovers()
+
+
+def _forgetting(machine: Machine, stopping: threading.Event) -> Run:
+    """The machine's ``run``, until the work is to stop; a program may change links behind us."""
+
+    def run(
+        command: Command,
+        on_line: Optional[OnLine] = None,
+        stopping: Optional[threading.Event] = stopping,
+    ) -> Completed:
+        try:
+            return machine.run(command, on_line, stopping)
+        finally:
+            machine.root.forget_links()
+
+    return run
 
 
 def command_of(step: Step, tool: Optional[DkmsTool], architecture: str) -> tuple[str, ...]:
@@ -120,7 +145,7 @@ def command_of(step: Step, tool: Optional[DkmsTool], architecture: str) -> tuple
 # ---- dkms
 
 
-def _register(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+def _register(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.module is not None  # noqa: S101 (the planner names it)
     completed = _run(bench, _command(bench, step), on_line)
     if bench.machine.root.exists(f"/var/lib/dkms/{step.module}/{step.version}/source"):
@@ -128,7 +153,7 @@ def _register(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
     return _failed(bench, completed)
 
 
-def _build(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+def _build(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.module is not None  # noqa: S101 (the planner names them)
     assert step.version is not None  # noqa: S101
     assert step.kernel is not None  # noqa: S101
@@ -160,11 +185,11 @@ def _log_tail(machine: Machine, log: str) -> tuple[str, ...]:
 
 
 def _key(step: Step) -> Step:
-    """A build and its swap are the same step but for the kind."""
-    return replace(step, kind=StepKind.BUILD)
+    """A build and its swap are the same step but for the kind, and what it has to come after."""
+    return replace(step, kind=StepKind.BUILD, needs=())
 
 
-def _swap(bench: _Bench, step: Step) -> _Ended:
+def _swap(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     built = bench.built[_key(step)]
     subject = _subject(bench, step)
     files = _read_built(bench, built, subject)
@@ -176,7 +201,7 @@ def _swap(bench: _Bench, step: Step) -> _Ended:
     if troubles:
         worst = troubles[0]
         return _refuse(bench, built, f"the new build is not sound ({worst.code}): {worst.detail}")
-    _wait_for_packages(bench)
+    _wait_for_packages(bench, on_line)
     dkms_swap.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
     return Done("looked at, and in place")
 
@@ -232,8 +257,8 @@ def _path_of(seen: object) -> str:
     return str(getattr(seen, "path", "") or getattr(seen, "what", ""))
 
 
-def _install(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
-    _wait_for_packages(bench)
+def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
+    _wait_for_packages(bench, on_line)
     with bench.dkms_lock:
         completed = _run(bench, _command(bench, step), on_line)
     return _look_installed(bench, step) or _failed(bench, completed)
@@ -265,8 +290,8 @@ def _tree_of(bench: _Bench, step: Step) -> Optional[dkms_tree.TreeBuild]:
     return None
 
 
-def _restore(bench: _Bench, step: Step) -> _Ended:
-    _wait_for_packages(bench)
+def _restore(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
+    _wait_for_packages(bench, on_line)
     build = _subject(bench, step).build
     root = bench.machine.root
     for pair in build.pairs if build is not None else ():
@@ -281,7 +306,7 @@ def _restore(bench: _Bench, step: Step) -> _Ended:
 # ---- the kernel's index, initramfs and memory
 
 
-def _depmod(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+def _depmod(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.kernel is not None  # noqa: S101 (the planner names it)
     completed = _run(bench, _command(bench, step), on_line)
     index = kmod.read_index(bench.machine.root, step.kernel)
@@ -313,12 +338,12 @@ def _initramfs_entry(bench: _Bench, step: Step) -> _Ended:
     return Done("")
 
 
-def _initramfs(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+def _initramfs(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.kernel is not None  # noqa: S101 (the planner names it)
     tool = initramfs_of(bench.machine)
     if tool is None:
         return Failed("no initramfs tool here that we can drive")
-    _wait_for_packages(bench)
+    _wait_for_packages(bench, on_line)
     wanted = {
         name: path
         for name, path in _installed_files(bench, step).items()
@@ -345,7 +370,7 @@ def _forced_in(bench: _Bench) -> frozenset[str]:
     return entries if isinstance(entries, frozenset) else frozenset()
 
 
-def _load(bench: _Bench, step: Step, on_line: _OnLine) -> _Ended:
+def _load(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     completed = _run(bench, _command(bench, step), on_line)
     loaded = kmod.read_loaded(bench.machine.root)
     known = loaded if loaded is not None and not isinstance(loaded, Unknown) else {}
@@ -360,7 +385,7 @@ def _command(bench: _Bench, step: Step) -> tuple[str, ...]:
     return command_of(step, bench.tool, bench.inventory.host.architecture)
 
 
-def _run(bench: _Bench, argv: tuple[str, ...], on_line: _OnLine) -> Completed:
+def _run(bench: _Bench, argv: tuple[str, ...], on_line: OnLine) -> Completed:
     root = bench.machine.root
     inside = "" if root.is_host else root.outside("/")
     limit = bench.machine.limits.build_timeout_s if argv[0] == "dkms" else _SHORT_S
@@ -372,20 +397,25 @@ def _failed(bench: _Bench, completed: Completed) -> Failed:
     if program == "dkms":
         said = dkms.explain_exit(bench.tool.version, completed.returncode)
     else:
-        said = f"{program} ended with exit code {completed.returncode}"
+        said = f"{program} {_ending(completed.returncode)}"
     if completed.returncode == 0:
         said = f"{program} reports success, but what it should have left is not there"
     return Failed(said, completed.lines[-_TAIL:])
 
 
-def _wait_for_packages(bench: _Bench) -> None:
+def _ending(code: int) -> str:
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _wait_for_packages(bench: _Bench, on_line: OnLine) -> None:
     """Nothing is put in place while a package transaction runs: its hooks may be at the same."""
 
     def busy() -> Optional[str]:
         holder = bench.machine.packages.busy()
         return holder.reason if isinstance(holder, Unknown) else holder
 
-    holder = until_free(busy, bench.machine.limits.lock_timeout_s, lambda _holder: None)
+    limit_s = bench.machine.limits.lock_timeout_s
+    holder = until_free(busy, limit_s, lambda each: on_line(f"waiting for {each}"), bench.stopping)
     if holder is not None:
         raise LockHeldError(f"the package manager is at work: {holder}", "repeat when it is done")
 

@@ -7,6 +7,7 @@ Imports are made where a verb needs them: ``--version`` answers at once.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 from kernward import __version__
 
 if TYPE_CHECKING:
+    import threading
+
     from kernward.core.facts import KernelRelease
     from kernward.core.findings import Finding
     from kernward.core.outcomes import Report, Verdict
@@ -28,6 +31,10 @@ SOUND, HOLDS, USAGE, BLIND = 0, 1, 2, 3
 
 def entry_point() -> NoReturn:
     """Run the command line of this process and end it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale without "…" must not end a check in a traceback.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -37,25 +44,49 @@ def main(arguments: Sequence[str]) -> int:
     from kernward.errors import KernwardError, SettingsInvalidError  # noqa: PLC0415
 
     try:
-        return _VERBS[options.verb](options)
+        code = _VERBS[options.verb](options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except SettingsInvalidError as error:
-        return _complain(error, USAGE)
+        return _complain(options, USAGE, error.message, error.hint)
     except KernwardError as error:
-        return _complain(error, BLIND)
+        return _complain(options, BLIND, error.message, error.hint)
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return BLIND
+    except OSError as error:
+        # Readers and steps keep their troubles apart from each other; this one hit us elsewhere.
+        _drop_output()
+        place = f" ({error.filename})" if error.filename else ""
+        return _complain(
+            options, BLIND, f"{error.strerror or error}{place}", "mend that, then repeat"
+        )
     except KeyboardInterrupt:
-        print("kernward: interrupted; what was begun can be repeated", file=sys.stderr)
+        return _complain(options, BLIND, "interrupted", "what was begun can be repeated")
+    return code
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when the process ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _complain(options: argparse.Namespace, code: int, message: str, hint: str) -> int:
+    if getattr(options, "nagios", False):
+        # A plugin's 2 would be a finding that holds.
+        _print_lines([f"KERNWARD UNKNOWN - {message.replace('|', '/')}"])
         return BLIND
+    from kernward.core.render import printable  # noqa: PLC0415
 
-
-def _complain(error: Exception, code: int) -> int:
-    message, hint = getattr(error, "message", error), getattr(error, "hint", "")
-    print(f"kernward: {message}", file=sys.stderr)
+    print(f"kernward: {printable(message)}", file=sys.stderr)
     if hint:
-        print(f"          {hint}", file=sys.stderr)
+        print(f"          {printable(hint)}", file=sys.stderr)
     return code
 
 
@@ -130,7 +161,7 @@ def _check(options: argparse.Namespace) -> int:
 
     seen, *_ = _look(options)
     if options.nagios:
-        print(render.nagios_line(seen.findings, seen.verdict, *_counts(seen)))
+        _print_lines([render.nagios_line(seen.findings, seen.verdict, *_counts(seen))])
         return render.nagios_exit(seen.findings, seen.verdict)
     if options.json:
         _print_json(check_dict(seen.inventory, seen.findings, seen.verdict))
@@ -158,24 +189,16 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    import signal  # noqa: PLC0415
     import threading  # noqa: PLC0415
 
     from kernward.core.json_form import report_dict  # noqa: PLC0415
     from kernward.progress import standard_error  # noqa: PLC0415
     from kernward.repair import repair_host  # noqa: PLC0415
-    from kernward.tools.run import stop_all  # noqa: PLC0415
 
     stopping = threading.Event()
-
-    def stop(_number: int, _frame: object) -> None:
-        stopping.set()
-        stop_all()
-
     machine, settings = _open(options)
     progress = standard_error(quiet=options.json)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    _stop_on_signals(stopping, lambda: progress.has_begun)
     observer = progress.observer(stopping)
     consent = _consent(options)
     report = repair_host(machine, settings.policy, observer, consent, progress.waiting)
@@ -183,7 +206,27 @@ def _repair(options: argparse.Namespace) -> int:
         _print_json(report_dict(report))
     else:
         _print_report(report)
-    return _exit_code(report.verdict)
+    code = _exit_code(report.verdict)
+    if stopping.is_set() and code != SOUND:
+        return _complain(options, BLIND, "interrupted", "what was begun can be repeated")
+    return code
+
+
+def _stop_on_signals(stopping: threading.Event, has_begun: Callable[[], bool]) -> None:
+    """Once steps have begun: the one at work is stopped, none follows, and the end is told."""
+    import _thread  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    def stop(_number: int, _frame: object) -> None:
+        if not has_begun() or stopping.is_set():
+            raise KeyboardInterrupt
+        # Not from here: the interrupted thread may hold the event's own lock, or that of threads.
+        _thread.start_new_thread(stopping.set, ())
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # nohup, and a shell for what runs in its background, have some ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _timeline(options: argparse.Namespace) -> int:
@@ -305,14 +348,14 @@ def _print_check(seen: Look) -> None:
     from kernward.core.render import verdict_line  # noqa: PLC0415
 
     _print_findings(seen.findings)
-    print(verdict_line(seen.verdict, *_counts(seen)))
+    _print_lines([verdict_line(seen.verdict, *_counts(seen))])
 
 
 def _print_report(report: Report) -> None:
     from kernward.core.render import report_line  # noqa: PLC0415
 
     _print_findings(report.after)
-    print(report_line(report))
+    _print_lines([report_line(report)])
 
 
 def _print_findings(findings: Iterable[Finding]) -> None:
@@ -330,8 +373,10 @@ def _print_json(document: object) -> None:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
+    from kernward.core.render import printable  # noqa: PLC0415
+
     for line in lines:
-        print(_coloured(line))
+        print(_coloured(printable(line)))
 
 
 # The words that begin a finding's line or a requirement's, and how they stand out on a terminal.
@@ -340,7 +385,7 @@ _COLOURS = {"hold": "31;1", "warn": "33;1", "missing": "31;1", "ok": "32"}
 
 def _coloured(line: str) -> str:
     word = line.split(" ", 1)[0]
-    if word not in _COLOURS or not sys.stdout.isatty():
+    if word not in _COLOURS or sys.stdout is None or not sys.stdout.isatty():
         return line
     return f"\033[{_COLOURS[word]}m{word}\033[0m{line[len(word) :]}"
 
@@ -354,7 +399,7 @@ def _consent(options: argparse.Namespace) -> Callable[[Plan], bool]:
 
         if options.yes:
             return True
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise SettingsInvalidError(
                 "repair asks before it acts, and there is no terminal to ask on",
                 "add --yes for unattended use",

@@ -43,7 +43,7 @@ def repair(machine: Machine, policy: Policy, seen: Look, observer: Observer) -> 
     # What a repair drives takes time to load, and the reading verbs have no use for it.
     from kernward.actions import actions_for  # noqa: PLC0415
 
-    actions = actions_for(machine, policy, seen.inventory)
+    actions = actions_for(machine, policy, seen.inventory, observer.stopping)
     results = execute(seen.plan, actions, observer)
     after = look(machine, policy)
     return Report(seen.findings, seen.plan, results, after.findings, after.verdict)

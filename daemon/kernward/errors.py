@@ -24,6 +24,10 @@ class ToolTimedOutError(KernwardError):
     """A program was stopped because it ran over its limit; its whole process group is gone."""
 
 
+class ToolStoppedError(KernwardError):
+    """A program was stopped because the work as a whole is; its whole process group is gone."""
+
+
 class OutputNotUnderstoodError(KernwardError):
     """A program or file says something that we cannot read."""
 

@@ -11,11 +11,11 @@ from kernward.core.facts import InitramfsTool, KernelRelease
 from kernward.errors import KernwardError, SettingsInvalidError
 from kernward.settings import Limits
 from kernward.tools.dpkg import Dpkg
-from kernward.tools.initramfs import Initramfs, RunWithLines, installed_tool
+from kernward.tools.initramfs import Initramfs, installed_tool
 from kernward.tools.memory import Memory, memory_path
 from kernward.tools.packages import PackageDatabase
 from kernward.tools.root import Root
-from kernward.tools.run import run
+from kernward.tools.run import Run, run
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Machine:
     packages: PackageDatabase
     initramfs_tool: InitramfsTool
     memory: Memory
-    run: RunWithLines
+    run: Run
     limits: Limits
 
 

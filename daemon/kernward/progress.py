@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from typing import TextIO
 
-from kernward.core.outcomes import Outcome, StepResult
-from kernward.core.render import step_text
+from kernward.core.outcomes import StepResult
+from kernward.core.render import printable, result_lines, step_text
 from kernward.core.steps import Step
 from kernward.execute import Observer
 
-_WIDTH = 100
-_MARKS = {Outcome.DONE: "ok", Outcome.FAILED: "failed", Outcome.SKIPPED: "skipped"}
+# A terminal that does not tell its width (a serial console) is taken for the usual one.
+_USUAL_COLUMNS = 80
 
 
 class Progress:
-    """Writes to one stream. ``quiet``: says nothing (the output is for a machine)."""
+    """Writes to one stream. ``quiet``: says nothing (the output is for a machine).
+
+    ``has_begun`` tells whether a step was begun: from then on, an interruption has to be orderly.
+    """
 
     def __init__(self, stream: TextIO, *, quiet: bool) -> None:
+        self.has_begun = False
         self._stream = stream
         self._quiet = quiet
         self._moving = stream.isatty()
@@ -35,6 +40,7 @@ class Progress:
         self._say(f"waiting for {holder}")
 
     def _began(self, step: Step) -> None:
+        self.has_begun = True
         if self._moving:
             self._move(f"{step_text(step)} ...")
         else:
@@ -49,29 +55,34 @@ class Progress:
             self._move(f"{about}: {' '.join(line.split())}")
 
     def _ended(self, result: StepResult) -> None:
-        said = f": {result.message}" if result.message else ""
-        self._say(
-            f"{_MARKS[result.outcome]:<8} {step_text(result.step)} ({result.seconds:.1f} s){said}"
-        )
-        for line in result.tail:
-            self._say(f"         | {line}")
-        if result.log_path:
-            self._say(f"         whole log: {result.log_path}")
+        for line in result_lines(result):
+            self._say(line)
 
     def _move(self, text: str) -> None:
-        if not self._quiet:
-            self._stream.write(f"\r\033[K{text[: _WIDTH - 1]}")
-            self._stream.flush()
-            self._shown = True
+        # One column stays free: some terminals wrap when the last one is written.
+        self._write(f"\r\033[K{printable(text)[: self._columns() - 1]}")
+        self._shown = True
 
     def _say(self, text: str) -> None:
+        before = "\r\033[K" if self._shown else ""
+        self._shown = False
+        self._write(f"{before}{printable(text)}\n")
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL_COLUMNS
+        except OSError:
+            return _USUAL_COLUMNS
+
+    def _write(self, text: str) -> None:
         if self._quiet:
             return
-        if self._shown:
-            self._stream.write("\r\033[K")
-            self._shown = False
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The terminal has gone (a closed ssh session); the repair goes on without a listener.
+            self._quiet = True
 
 
 def standard_error(*, quiet: bool) -> Progress:

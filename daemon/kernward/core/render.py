@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -23,17 +24,42 @@ from kernward.core.facts import (
     Unknown,
 )
 from kernward.core.findings import Finding, Severity
-from kernward.core.outcomes import Outcome, Report, State, Verdict
+from kernward.core.outcomes import Outcome, Report, State, StepResult, Verdict
 from kernward.core.steps import Plan, Step
 from kernward.core.timeline import Entry
 
 _WIDTH = 100
 
 
+def printable(text: str) -> str:
+    """The text with all that a terminal would act on written out; doing it twice is doing it once.
+
+    Names of files, versions and log lines come from outside: escape sequences, line breaks, marks
+    that turn the direction of writing, and bytes that are no UTF-8 are among them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _written_out(each) for each in text.expandtabs())
+
+
+def _written_out(character: str) -> str:
+    number = ord(character)
+    # How Python keeps a byte that is no UTF-8.
+    if 0xDC80 <= number <= 0xDCFF:  # noqa: PLR2004
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def iso(ns: int) -> str:
-    """UTC, with as many digits as a second has; the precision stands beside it."""
+    """UTC, with as many digits as a second has; the precision stands beside it.
+
+    Seconds since 1970 (``@-1``) for what no calendar has: a file's times may be any number.
+    """
     whole, rest = divmod(ns, SECOND_NS)
-    text = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    try:
+        text = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"@{whole}"
     return f"{text}.{rest:09d}Z" if rest else f"{text}Z"
 
 
@@ -77,7 +103,7 @@ def plan_lines(plan: Plan, commands: Mapping[Step, tuple[str, ...]]) -> Iterator
     for number, step in enumerate(plan.steps, 1):
         yield from _wrapped(f"{number:>3}. ", f"{step_text(step)}  ({', '.join(step.because)})", 5)
         if commands.get(step):
-            yield from _wrapped("       $ ", " ".join(commands[step]), indent=9)
+            yield from _wrapped("       $ ", shlex.join(commands[step]), indent=9)
     for each in plan.unfixable:
         yield from _wrapped("  !  ", f"{each.finding.summary}. {each.reason}", indent=5)
 
@@ -110,7 +136,12 @@ def timeline_lines(kernel: Kernel, entries: Sequence[Entry]) -> Iterator[str]:
     widest = max((len(what) for _, what, _ in shown), default=0)
     for when, what, source in shown:
         line = f"{when}  {what:<{min(widest, 46)}}  {source}"
-        yield line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+        if len(printable(line)) <= _WIDTH:
+            yield printable(line)
+        else:
+            # Who says so counts as much as what it says.
+            yield from _wrapped(f"{when}  ", what)
+            yield from _wrapped(" " * (len(when) + 2), f"[{source}]")
     if not entries:
         yield "no record tells anything of it"
 
@@ -123,15 +154,18 @@ def inventory_lines(inventory: Inventory) -> Iterator[str]:
     """What is here: one line per kernel, and under each module one per build."""
     host = inventory.host
     dkms = inventory.dkms.version if isinstance(inventory.dkms, DkmsTool) else "no dkms"
-    yield f"{host.name}: {host.system}, dkms {dkms}, initramfs by {inventory.initramfs_tool.value}"
+    initramfs = f"initramfs by {inventory.initramfs_tool.value}"
+    yield from _wrapped("", f"{host.name}: {host.system}, dkms {dkms}, {initramfs}", indent=4)
     for kernel in inventory.kernels:
-        yield f"{kernel.release}  {', '.join(_kernel_words(kernel, inventory))}"
+        words = ", ".join(_kernel_words(kernel, inventory))
+        yield from _wrapped("", f"{kernel.release}  {words}", indent=4)
     modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
     for module in modules:
         state = "" if module.registered else "  (not known to dkms)"
-        yield f"{module.name} {module.version}{state}"
+        yield from _wrapped("", f"{module.name} {module.version}{state}", indent=4)
         for build in module.builds:
-            yield f"    {build.kernel}  {build.state.value}{_build_words(build)}"
+            words = f"{build.kernel}  {build.state.value}{_build_words(build)}"
+            yield from _wrapped("    ", words, indent=8)
     for each in blind_spots(inventory):
         yield from _wrapped("could not look: ", f"{each.what}: {each.reason}", indent=4)
 
@@ -170,13 +204,13 @@ def _clock(when: Moment) -> str:
 def _wrapped(first: str, text: str, indent: Optional[int] = None) -> list[str]:
     if not text:
         return []
+    first = printable(first)
     return textwrap.wrap(
-        text,
+        printable(text),
         _WIDTH,
         initial_indent=first,
         subsequent_indent=" " * (len(first) if indent is None else indent),
         break_on_hyphens=False,
-        break_long_words=False,
     )
 
 
@@ -233,6 +267,18 @@ def nagios_exit(findings: Sequence[Finding], verdict: Verdict) -> int:
     if verdict.state is State.HELD:
         return 2
     return 1 if any(each.severity is Severity.WARN for each in findings) else 0
+
+
+def result_lines(result: StepResult) -> Iterator[str]:
+    """How one step ended; where it failed, the last lines of its output and where all of it is."""
+    mark = {Outcome.DONE: "ok", Outcome.FAILED: "failed", Outcome.SKIPPED: "skipped"}
+    said = f": {result.message}" if result.message else ""
+    text = f"{step_text(result.step)} ({result.seconds:.1f} s){said}"
+    yield from _wrapped(f"{mark[result.outcome]:<8} ", text)
+    for line in result.tail:
+        yield from _wrapped("         | ", line)
+    if result.log_path:
+        yield from _wrapped("         whole log: ", result.log_path)
 
 
 def report_line(report: Report) -> str:

@@ -10,21 +10,29 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Protocol
 
-from kernward.errors import ToolMissingError, ToolTimedOutError
+from kernward.errors import KernwardError, ToolMissingError, ToolStoppedError, ToolTimedOutError
 
 # Enough for the error of any compiler; the full text is in the tool's own log.
 OUTPUT_LIMIT_BYTES = 4 << 20
+_LONGEST_LINE_BYTES = 1 << 16
 _KILL_AFTER_S = 5.0
-# What chroot and the shell return when the program is not there.
+# How often limits are looked at, and how long output is read after a program has ended.
+_TICK_S = 0.1
+_LINGER_S = 2.0
+# What chroot and the shell return when the program is not there, and (chroot, and the scripts
+# below) when it could not come that far.
 _NOT_FOUND = 127
+_NOT_SET_UP = 125
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # $1 is the root; then pairs of SOURCE TARGET to bind, "--", and the command. /proc, /sys and a
@@ -32,6 +40,7 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # namespace, whatever happens to us.
 _IN_ROOT = """
 set -e
+trap 'exit 125' EXIT
 root=$1; shift
 mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -49,6 +58,7 @@ exec chroot . "$@"
 """
 _WITH_BINDS = """
 set -e
+trap 'exit 125' EXIT
 while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
 shift
 exec "$@"
@@ -98,27 +108,35 @@ class Completed:
     @property
     def lines(self) -> tuple[str, ...]:
         """Standard output and standard error, in that order, as lines."""
-        return tuple((self.stdout + self.stderr).splitlines())
+        return (*self.stdout.splitlines(), *self.stderr.splitlines())
 
 
 OnLine = Callable[[str], None]
 
-# The children of all threads, for an interrupted process that has to end them.
-_running: set[subprocess.Popen[bytes]] = set()
+
+class Run(Protocol):
+    """The form of ``run``: what everybody gets who starts programs."""
+
+    def __call__(
+        self,
+        command: Command,
+        on_line: Optional[OnLine] = None,
+        stopping: Optional[threading.Event] = None,
+    ) -> Completed:
+        """See ``run``."""
+        ...
 
 
-def stop_all() -> None:
-    """Ask every running child, and what it started, to end. Their ``run`` returns as usual."""
-    for process in tuple(_running):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def run(command: Command, on_line: Optional[OnLine] = None) -> Completed:
+def run(
+    command: Command,
+    on_line: Optional[OnLine] = None,
+    stopping: Optional[threading.Event] = None,
+) -> Completed:
     """Run to the end. ``on_line`` gets every output line as it comes.
 
-    Raises ToolMissingError, ToolTimedOutError. Any exception (a signal turned into one, too) kills
-    the process group and waits for it before it goes on.
+    Raises ToolMissingError, ToolTimedOutError, and ToolStoppedError once ``stopping`` is set. Any
+    exception (a signal turned into one, too) kills the process group and waits for it before it
+    goes on.
     """
     argv = command.wrapped()
     environment = {
@@ -140,51 +158,103 @@ def run(command: Command, on_line: Optional[OnLine] = None) -> Completed:
         env=environment,
         start_new_session=True,
     ) as process:
-        _running.add(process)
         try:
-            stdout, stderr = _read(process, command, began, on_line)
-            process.wait(max(_KILL_AFTER_S, began + command.timeout_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            raise _timed_out(command) from None
+            stdout, stderr = _follow(process, on_line, _Patience(command, began, stopping))
         except BaseException:
             _kill_group(process)
             raise
-        finally:
-            _running.discard(process)
     seconds = time.monotonic() - began
-    if command.root and process.returncode == _NOT_FOUND:
-        raise _missing(command.argv[0], f" in {command.root}")
-    return Completed(command.argv, process.returncode, stdout, stderr, seconds)
+    completed = Completed(command.argv, process.returncode, stdout, stderr, seconds)
+    if command.root or command.binds:
+        _refuse_no_start(command, completed)
+    return completed
 
 
-def _read(
-    process: subprocess.Popen[bytes], command: Command, began: float, on_line: Optional[OnLine]
+def _refuse_no_start(command: Command, completed: Completed) -> None:
+    """What the wrapping's own exit codes say: the program itself never began."""
+    program = command.argv[0]
+    if completed.returncode == _NOT_FOUND:
+        raise _missing(program, f" in {command.root}" if command.root else "")
+    if completed.returncode == _NOT_SET_UP or completed.stderr.startswith("unshare: "):
+        said = "; ".join(completed.lines[-2:]) or "no reason given"
+        raise KernwardError(
+            f"cannot start {program} in mounts of its own: {said}",
+            "run as root, and not in a container that may not mount",
+        )
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """How long a program may run: to its limit, and until somebody wants to stop."""
+
+    command: Command
+    began: float
+    stopping: Optional[threading.Event]
+
+    def check(self) -> None:
+        name = self.command.argv[0]
+        if self.stopping is not None and self.stopping.is_set():
+            raise ToolStoppedError(f"{name} was stopped", "run it again: it begins anew")
+        if time.monotonic() - self.began > self.command.timeout_s:
+            raise ToolTimedOutError(
+                f"{name} ran longer than {self.command.timeout_s:.0f} s and was stopped",
+                f"run it by hand to see why: {shlex.join(self.command.argv)}",
+            )
+
+
+class _Output:
+    """One stream: its tail, and its lines as they come."""
+
+    def __init__(self, on_line: Optional[OnLine]) -> None:
+        self._on_line = on_line
+        self._kept = bytearray()
+        self._line = b""
+
+    def add(self, chunk: bytes) -> None:
+        self._kept += chunk
+        del self._kept[:-OUTPUT_LIMIT_BYTES]
+        if self._on_line is None:
+            return
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        if len(self._line) > _LONGEST_LINE_BYTES or not chunk:
+            lines, self._line = [*lines, *filter(None, [self._line])], b""
+        for line in lines:
+            self._on_line(line.decode("utf-8", "replace"))
+
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")
+
+
+def _follow(
+    process: subprocess.Popen[bytes], on_line: Optional[OnLine], patience: _Patience
 ) -> tuple[str, str]:
     assert process.stdout is not None
     assert process.stderr is not None
-    kept = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    partial = dict.fromkeys(kept, b"")
+    outputs = {each.fileno(): _Output(on_line) for each in (process.stdout, process.stderr)}
+    ended_at = None
     with selectors.DefaultSelector() as selector:
-        for descriptor in kept:
+        for descriptor in outputs:
             selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
-            left = began + command.timeout_s - time.monotonic()
-            ready = selector.select(max(left, 0))
-            if not ready and left <= 0:
-                raise _timed_out(command)
-            for key, _ in ready:
+        while selector.get_map() or ended_at is None:
+            patience.check()
+            for key, _ in selector.select(_TICK_S) if selector.get_map() else ():
                 chunk = os.read(key.fd, 1 << 16)
+                outputs[key.fd].add(chunk)
                 if not chunk:
                     selector.unregister(key.fd)
-                kept[key.fd] += chunk
-                del kept[key.fd][:-OUTPUT_LIMIT_BYTES]
-                if on_line is not None:
-                    *lines, partial[key.fd] = (partial[key.fd] + chunk).split(b"\n")
-                    for line in lines:
-                        on_line(line.decode("utf-8", "replace"))
-    stdout, stderr = (bytes(text).decode("utf-8", "replace") for text in kept.values())
+            if ended_at is None and _has_ended(process, wait=not selector.get_map()):
+                ended_at = time.monotonic()
+            # Something that it left in the background keeps the pipes open: not what we wait for.
+            if ended_at is not None and time.monotonic() - ended_at > _LINGER_S:
+                break
+    stdout, stderr = (each.text() for each in outputs.values())
     return stdout, stderr
+
+
+def _has_ended(process: subprocess.Popen[bytes], *, wait: bool) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_TICK_S if wait else 0)
+    return process.returncode is not None
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -203,11 +273,4 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 def _missing(program: str, where: str) -> ToolMissingError:
     return ToolMissingError(
         f"{program} is not installed{where}", f"install the package that brings {program}"
-    )
-
-
-def _timed_out(command: Command) -> ToolTimedOutError:
-    return ToolTimedOutError(
-        f"{command.argv[0]} ran longer than {command.timeout_s:.0f} s and was stopped",
-        f"run it by hand to see why: {' '.join(command.argv)}",
     )
