@@ -30,92 +30,112 @@ _MAGICS = (
 )
 MAGIC_BYTES = 9
 _CHUNK = 1 << 16
+_READ = 1 << 18
+# Between two archives of an initramfs there are some hundred bytes of it.
+_PADDING = 1 << 9
 # No kernel module, initramfs or log comes near; a stream that goes on longer is a bomb.
 LONGEST_STREAM_BYTES = 4 << 30
 # `xz -9` needs 65 MiB to decompress; files that ask for more are not made by kernel tools.
 _LZMA_MEMORY_BYTES = 256 << 20
 
 
-class Source:
-    """A byte stream that can be looked ahead into, and given back what was read too much.
+class _Chunked:
+    """A byte stream made of chunks, which can be looked ahead into and passed over uncopied.
 
-    It is what several segments in one file (an initramfs) are read from, one after the other.
     ``position`` counts the bytes taken and not given back: the offset of the next byte.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
         self._ahead = b""
+        self._at = 0
         self.position = 0
 
     def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes, fewer only at the end; everything for a negative size.
-
-        Raises OSError.
-        """
-        if size < 0:
-            return self._all()
-        taken, self._ahead = self._ahead[:size], self._ahead[size:]
-        while len(taken) < size:
-            more = self._stream.read(size - len(taken))
-            if not more:
-                break
-            taken += more
+        """At most ``size`` bytes, fewer only at the end; everything for a negative size."""
+        start, end = self._at, self._at + size
+        if size >= 0 and end <= len(self._ahead):
+            self._at = end
+            self.position += size
+            return self._ahead[start:end]
+        parts = [self._ahead[start:]]
+        left = size - len(parts[0])
+        try:
+            while (size < 0 or left > 0) and (chunk := next(self._chunks, b"")):
+                parts.append(chunk)
+                left -= len(chunk)
+        finally:
+            # What came before the damage can still be read.
+            self._ahead, self._at = b"".join(parts), 0
+        taken = self._ahead if size < 0 else self._ahead[:size]
+        self._at = len(taken)
         self.position += len(taken)
         return taken
 
-    def _all(self) -> bytes:
-        taken = self._ahead + self._stream.read()
-        self._ahead = b""
-        self.position += len(taken)
-        return taken
+    def skip(self, size: int) -> int:
+        """Go over up to ``size`` bytes; how many there were."""
+        passed = min(size, len(self._ahead) - self._at)
+        self._at += passed
+        while passed < size and (chunk := next(self._chunks, b"")):
+            self._ahead, self._at = chunk, min(size - passed, len(chunk))
+            passed += self._at
+        self.position += passed
+        return passed
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which stay to be read."""
         return self.push_back(self.read(size))
 
     def push_back(self, data: bytes) -> bytes:
-        """Make ``data`` the next bytes to be read; hands it back."""
-        self._ahead = data + self._ahead
+        """Make ``data``, the last bytes that were read, the next ones; hands it back."""
+        if self._at >= len(data):
+            self._at -= len(data)
+        else:
+            self._ahead, self._at = data + self._ahead[self._at :], 0
         self.position -= len(data)
         return data
 
     def skip_zeros(self) -> bool:
         """Go over padding. False where nothing but padding was left."""
-        while chunk := self.read(_CHUNK):
+        while chunk := self.read(_PADDING):
             if rest := chunk.lstrip(b"\0"):
                 self.push_back(rest)
                 return True
         return False
 
 
-class PlainStream:
+class Source(_Chunked):
+    """A file's bytes as they are, read ahead in large pieces.
+
+    It is what several segments in one file (an initramfs) are read from, one after the other. Its
+    methods raise OSError.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(iter(lambda: stream.read(_READ), b""))
+
+
+class PlainStream(_Chunked):
     """The plain content behind a compressed stream, in bounded memory.
 
-    ``read`` raises OutputNotUnderstoodError for data that is damaged, ends early or goes on beyond
+    Its methods raise OutputNotUnderstoodError for data that is damaged, ends early or goes on beyond
     ``LONGEST_STREAM_BYTES``, and OSError as the stream below does. All that came before the damage
-    has been handed out by then.
+    has been handed out by then, or is by the next call.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._ready = bytearray()
-        self._total = 0
+        super().__init__(_bounded(chunks))
 
-    def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes, fewer only at the end; everything for a negative size."""
-        while size < 0 or len(self._ready) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._total += len(chunk)
-            if self._total > LONGEST_STREAM_BYTES:
-                raise _too_big(LONGEST_STREAM_BYTES)
-            self._ready += chunk
-        size = len(self._ready) if size < 0 else size
-        taken = bytes(self._ready[:size])
-        del self._ready[:size]
-        return taken
+
+def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > LONGEST_STREAM_BYTES:
+            raise _too_big(LONGEST_STREAM_BYTES)
+        # An empty one is no end: a decoder may want more before it has something to say.
+        if chunk:
+            yield chunk
 
 
 def magic_of(head: bytes) -> Optional[str]:
@@ -267,7 +287,8 @@ _ZSTD_RLE = 1
 def _zstd_blocks(library: ModuleType, source: Source) -> Iterator[bytes]:
     """Feed block by block: bounds the output of one call, and tells where the frame ends.
 
-    python3-zstandard before 0.19 does not say what input it left over.
+    python3-zstandard before 0.19 does not say what input it left over. Several blocks a call are
+    no faster.
     """
     decoder = library.ZstdDecompressor().decompressobj()
 
@@ -280,12 +301,11 @@ def _zstd_blocks(library: ModuleType, source: Source) -> Iterator[bytes]:
 
     descriptor = source.peek(5)[-1]
     yield feed(_exactly(source, _zstd_header_bytes(descriptor)))
+    checksum_bytes = 4 if descriptor & _ZSTD_CHECKSUM else 0
     last = False
     while not last:
-        head = _exactly(source, 3)
-        last, kind, size = _zstd_block(head)
-        end = 4 if last and descriptor & _ZSTD_CHECKSUM else 0
-        yield feed(head + _exactly(source, (1 if kind == _ZSTD_RLE else size) + end))
+        last, block = _zstd_block(source, checksum_bytes)
+        yield feed(block)
 
 
 def _zstd_header_bytes(descriptor: int) -> int:
@@ -294,9 +314,13 @@ def _zstd_header_bytes(descriptor: int) -> int:
     return 5 + (not single) + _ZSTD_DICTIONARY_ID_BYTES[descriptor & 3] + content_size
 
 
-def _zstd_block(head: bytes) -> tuple[bool, int, int]:
+def _zstd_block(source: Source, checksum_bytes: int) -> tuple[bool, bytes]:
+    """One block with its header, and whether it is the last; what ends the frame goes with that."""
+    head = _exactly(source, 3)
     bits = int.from_bytes(head, "little")
-    return bool(bits & 1), bits >> 1 & 3, bits >> 3
+    last, kind, size = bool(bits & 1), bits >> 1 & 3, bits >> 3
+    end = checksum_bytes if last else 0
+    return last, head + _exactly(source, (1 if kind == _ZSTD_RLE else size) + end)
 
 
 # lib/lz4 and the lz4 tool: blocks of at most 8 MiB of content, each behind its compressed size; no

@@ -18,7 +18,14 @@ from typing import BinaryIO, Optional, Union, cast
 
 from kernward.core.facts import KernelRelease, Unknown
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
-from kernward.tools.compression import MAGIC_BYTES, Source, magic_of, open_plain, open_segment
+from kernward.tools.compression import (
+    MAGIC_BYTES,
+    PlainStream,
+    Source,
+    magic_of,
+    open_plain,
+    open_segment,
+)
 from kernward.tools.root import Root
 
 # cpio(5), "New ASCII Format": magic, then thirteen fields of eight hex digits.
@@ -34,6 +41,9 @@ _CHUNK = 1 << 17
 # depmod's default search order: `updates`, then everything else, the image's own modules last.
 _FOLDERS_FIRST = ("updates", "extra", "weak-updates")
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+
+# An archive lies in the image as it is, or in a compressed segment of it.
+_Stream = Union[Source, PlainStream]
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,12 @@ def _read_segment(source: Source, files: _Files, compression: Optional[str]) -> 
     start = source.position
     if compression is None:
         raise _damaged(f"neither an archive nor compressed data at byte {start}")
-    inner = Source(cast("BinaryIO", open_segment(source)))
+    inner = open_segment(source)
     while inner.skip_zeros():
         _read_archive(inner, files, f" of the {compression} segment at byte {start}")
 
 
-def _read_archive(source: Source, files: _Files, where: str) -> None:
+def _read_archive(source: _Stream, files: _Files, where: str) -> None:
     """One archive up to and with its trailer. Hard links do not reach into the next one."""
     files.linked.clear()
     while (entry := _read_header(source, where)).path != _TRAILER:
@@ -150,7 +160,7 @@ def _read_archive(source: Source, files: _Files, where: str) -> None:
         _skip(source, -entry.size % 4, where)
 
 
-def _read_header(source: Source, where: str) -> _Entry:
+def _read_header(source: _Stream, where: str) -> _Entry:
     start = source.position
     header = source.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES:
@@ -179,7 +189,7 @@ def _read_header(source: Source, where: str) -> _Entry:
     )
 
 
-def _take(source: Source, entry: _Entry, files: _Files, where: str) -> None:
+def _take(source: _Stream, entry: _Entry, files: _Files, where: str) -> None:
     if stat.S_ISLNK(entry.mode):
         target = source.read(min(entry.size, _LONGEST_NAME))
         files.links[entry.path] = _normal(posixpath.dirname(entry.path), target)
@@ -192,7 +202,7 @@ def _take(source: Source, entry: _Entry, files: _Files, where: str) -> None:
         files.hashes[entry.path] = _hash(source, entry, where) if wanted else ""
 
 
-def _take_linked(source: Source, entry: _Entry, files: _Files, where: str) -> None:
+def _take_linked(source: _Stream, entry: _Entry, files: _Files, where: str) -> None:
     """Hashed in any case: which names it will yet have is not known while the data goes by."""
     paths, digest = files.linked.get(entry.identity, ((), ""))
     if entry.size:
@@ -205,7 +215,7 @@ def _take_linked(source: Source, entry: _Entry, files: _Files, where: str) -> No
 class _Body:
     """The data of one entry as a stream of its own."""
 
-    def __init__(self, source: Source, size: int, where: str) -> None:
+    def __init__(self, source: _Stream, size: int, where: str) -> None:
         self._source = source
         self._left = size
         self._where = where
@@ -218,7 +228,7 @@ class _Body:
         return data
 
 
-def _hash(source: Source, entry: _Entry, where: str) -> str:
+def _hash(source: _Stream, entry: _Entry, where: str) -> str:
     """Of the plain module. What is compressed is told by the data: names lie after a copy."""
     digest = hashlib.sha256()
     body = _Body(source, entry.size, where)
@@ -231,12 +241,9 @@ def _hash(source: Source, entry: _Entry, where: str) -> str:
     return digest.hexdigest()
 
 
-def _skip(source: Source, size: int, where: str) -> None:
-    while size > 0:
-        passed = len(source.read(min(size, _CHUNK)))
-        if not passed:
-            raise _cut_short(source, where)
-        size -= passed
+def _skip(source: _Stream, size: int, where: str) -> None:
+    if source.skip(size) < size:
+        raise _cut_short(source, where)
 
 
 def _normal(folder: str, raw: bytes) -> str:
@@ -253,7 +260,7 @@ def _search_order(below_release: str) -> tuple[int, str]:
     return len(_FOLDERS_FIRST) + (folder == "kernel"), below_release
 
 
-def _cut_short(source: Source, where: str) -> OutputNotUnderstoodError:
+def _cut_short(source: _Stream, where: str) -> OutputNotUnderstoodError:
     return _damaged(f"cut short at byte {source.position}{where}")
 
 
