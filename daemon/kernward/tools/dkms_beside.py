@@ -27,6 +27,7 @@ from kernward.errors import KernwardError
 from kernward.tools import atomic
 from kernward.tools.dkms_key import FRAMEWORK, unsigned_framework, would_make_a_key
 from kernward.tools.dkms_leftovers import WORK_PREFIX, remove_work
+from kernward.tools.follow import following
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed, OnLine
 
@@ -88,6 +89,7 @@ def build_beside(
 ) -> BuiltBeside:
     """Build without touching anything real. The private folder stays until swap_in or discard.
 
+    ``on_line`` gets what dkms prints and, from another thread, the build log's lines as they come.
     Raises KernwardError where it cannot begin, and what ``run`` raises (nothing is left then).
     """
     with explaining(root, f"prepare a build of {job.module}/{job.version} for {job.kernel}"):
@@ -95,7 +97,9 @@ def build_beside(
         _refuse_without_room(root, job)
         work = _make_work(root, job)
     try:
-        completed = run(_command(root, job, work), on_line)
+        # dkms itself prints headings and dots only; the compiler's lines go to the log.
+        with following(root, f"{work}/version/build/make.log", on_line):
+            completed = run(_command(root, job, work), on_line)
         return _look_at(root, job, work, completed)
     except BaseException:
         remove_work(root, work)
