@@ -320,11 +320,12 @@ def _kernel(
     config = _config(machine, files, wanted.options)
     headers = _headers(machine, files, imports)
     owners = packages if isinstance(packages, tuple) else ()
+    maps = _maps(machine, files, wanted.symbols)
     return Kernel(
         release=release,
         image=files.image,
         image_files=files.image_files,
-        maps=_maps(machine, files, wanted.symbols),
+        maps=tuple(each for each in maps if isinstance(each, SymbolMap)),
         config=config,
         headers=headers,
         witness_crcs=_witnesses(machine, files, owners, imports) if imports else {},
@@ -334,6 +335,7 @@ def _kernel(
         events=_events_of(events, owners),
         has_modules_tree=files.has_modules_tree,
         compiler=_compiler(machine, files),
+        map_trouble=next((each for each in maps if isinstance(each, Unknown)), None),
     )
 
 
@@ -398,16 +400,20 @@ def _headers(
     return Headers(files.headers_path, None, {})
 
 
-def _maps(machine: Machine, files: KernelFiles, wanted: frozenset[str]) -> tuple[SymbolMap, ...]:
-    found = []
+def _maps(
+    machine: Machine, files: KernelFiles, wanted: frozenset[str]
+) -> tuple[Union[SymbolMap, Unknown], ...]:
+    found: list[Union[SymbolMap, Unknown]] = []
     for path in files.map_paths:
         times = _times(machine.root, path)
         if times is None:
             continue
         read = partial(symbols.read_map, machine.root, path, wanted)
         each = machine.memory.recall(f"map {sorted(wanted)}", (times,), read)
-        # A map that cannot be read serves nobody as one: builds do not get far with it either.
-        if isinstance(each, SymbolMap):
+        if isinstance(each, Unknown) and each.garbled:
+            # Cut short or censored: there, and as useless to a build as a stub.
+            found.append(SymbolMap(path, real=False, symbol_count=0, addresses={}))
+        elif each is not None:
             found.append(each)
     return tuple(found)
 

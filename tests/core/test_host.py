@@ -217,3 +217,36 @@ def test_several_modules_are_told_in_the_order_of_their_names() -> None:
     modules = tuple(a_dkms_module(name, builds=()) for name in ("zfs", "acpi-call"))
     told = diagnose(an_inventory(modules=modules), Policy())
     assert [each.module for each in told] == ["acpi-call", "zfs"]
+
+
+# ---- the running kernel
+
+
+def test_the_running_kernel_is_judged_without_an_image_too() -> None:
+    """A virtual machine may get its kernel from outside."""
+    kernel = a_kernel(image=None, index=None)
+    assert found(an_inventory(kernel, running=K, next_boot=None)) == ["hold depmod-stale"]
+
+
+def test_a_running_kernel_of_which_nothing_is_here_could_not_be_looked_at() -> None:
+    inventory = an_inventory(running=NEXT, next_boot=K)
+    told = by_code(diagnose(inventory, Policy()))
+    assert list(told) == ["could-not-look"]
+    assert str(NEXT) in told["could-not-look"].summary
+
+
+def test_a_running_kernel_is_nothing_to_a_host_without_guarded_modules() -> None:
+    assert found(an_inventory(running=NEXT, next_boot=K, modules=())) == []
+
+
+def test_a_blind_spot_on_a_fallback_kernel_warns() -> None:
+    inventory = an_inventory(a_kernel(OLD, config=DARK), a_kernel(), modules=())
+    assert found(inventory) == ["warn could-not-look"]
+
+
+def test_a_newer_version_is_no_news_on_a_fallback_kernel() -> None:
+    module = a_dkms_module(builds=(a_build(), a_build(OLD)))
+    newer = a_dkms_module(version="1.1", builds=())
+    inventory = an_inventory(a_kernel(OLD), a_kernel(), modules=(module, newer))
+    told = diagnose(inventory, Policy())
+    assert [(each.code, each.kernel) for each in told] == [("not-built", K)]

@@ -289,3 +289,27 @@ def test_a_release_that_begins_like_another_is_another() -> None:
         a_kernel(release), modules=(module,), running=release, next_boot=release
     )
     assert found(inventory) == ["hold vermagic-mismatch"]
+
+
+def test_a_map_that_may_not_be_read_is_not_taken_for_a_stub() -> None:
+    trouble = Unknown("/boot/System.map", "Permission denied")
+    inventory = an_inventory(a_kernel(maps=(), map_trouble=trouble))
+    assert found(inventory) == ["hold could-not-look"]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("kernel/drivers/vendor.ko", ["hold symbol-unknown"]),
+        ("updates/dkms/vendor.ko", ["hold symbol-unknown"]),
+        ("extra/vendor.ko", []),
+    ],
+)
+def test_a_symbol_may_come_from_a_module_that_nobody_here_knows(
+    place: str, expected: list[str]
+) -> None:
+    index = an_index("tracker", "vendor")
+    index = replace(index, paths={**index.paths, "vendor": place})
+    pair = a_pair(imports={"kfree": 0xB2, "vendor_call": 0xC3}, depends=("vendor",))
+    module = a_dkms_module(builds=(a_build(pairs=(pair,)),))
+    assert found(an_inventory(a_kernel(index=index), modules=(module,))) == expected

@@ -88,6 +88,8 @@ def _headers(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
         what = f"headers of {kernel.release}"
         if isinstance(kernel.headers, Headers):
             yield Requirement(what, Mark.OK, kernel.headers.path)
+        elif isinstance(kernel.headers, Unknown):
+            yield Requirement(what, Mark.MISSING, kernel.headers.reason, "run as root")
         else:
             package = inventory.host.headers_package.replace("{kernel}", str(kernel.release))
             yield Requirement(what, Mark.MISSING, "not installed", f"apt install {package}")

@@ -290,6 +290,8 @@ class Kernel:
     events: Union[tuple[PackageEvent, ...], Unknown]
     has_modules_tree: bool
     compiler: Optional[str] = None
+    # A map that is there and could not be read (Ubuntu's is for root only).
+    map_trouble: Optional[Unknown] = None
 
     @property
     def bootable(self) -> bool:

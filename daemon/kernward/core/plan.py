@@ -28,8 +28,9 @@ from kernward.core.policy import Policy
 from kernward.core.remedies import Remedy, remedy_of
 from kernward.core.steps import Plan, Step, StepKind, Unfixable
 
-# A finding about what it takes to build, on which a build would fail for sure.
+# On these the kernel would refuse to load it.
 _BLOCKS_LOAD = ("signature-rejected", "dependency-missing")
+# A finding about what it takes to build, on which a build would fail for sure.
 _BLOCKS_BUILD = ("headers-missing", "toolchain-missing", "source-broken", "kernel-unsupported")
 # Remedies that put dkms's own copy in place.
 _COPYING = {Remedy.INSTALL, Remedy.RESTORE}

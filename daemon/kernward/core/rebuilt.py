@@ -29,6 +29,7 @@ def unchanged_trouble(subject: Subject, fresh: Sequence[ModuleFile]) -> list[Tro
         return []
     detail = (
         "It is byte for byte the file that was built without the image: the build found no usable "
-        "System.map this time either."
+        "System.map this time either. (If this module does not depend on the map, say so in a "
+        "profile: reads_map = false.)"
     )
     return [Trouble("headers-before-image", detail)]

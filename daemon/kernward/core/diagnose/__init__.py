@@ -23,7 +23,9 @@ def diagnose(inventory: Inventory, policy: Policy) -> tuple[Finding, ...]:
         if subject.kernel.release not in concerned:
             own = _as_fallback(subject, own)
         found += own
-    found += host.rule(inventory, policy)
+    for each in host.rule(inventory, policy):
+        elsewhere = each.kernel is not None and each.kernel not in concerned
+        found += _lowered([each]) if elsewhere else [each]
     return tuple(dict.fromkeys(found))
 
 
@@ -32,11 +34,11 @@ def concerned_kernels(inventory: Inventory, policy: Policy) -> frozenset[KernelR
 
     Where the next one cannot be told, every bootable kernel may be it.
     """
-    host_facts = inventory.host
-    if not isinstance(host_facts.next_boot, KernelRelease):
-        return frozenset(kernel.release for kernel in inventory.kernels if kernel.bootable)
-    running = {host_facts.running} if host_facts.running is not None else set()
-    return frozenset({host_facts.next_boot, *running, *policy.kernels})
+    running, next_boot = inventory.host.running, inventory.host.next_boot
+    always = policy.kernels if running is None else policy.kernels | {running}
+    if isinstance(next_boot, KernelRelease):
+        return frozenset({next_boot, *always})
+    return frozenset({*always, *(each.release for each in inventory.kernels if each.bootable)})
 
 
 def _of(subject: Subject) -> list[Finding]:
@@ -46,6 +48,9 @@ def _of(subject: Subject) -> list[Finding]:
 
 def _as_fallback(subject: Subject, found: list[Finding]) -> list[Finding]:
     """A kernel that neither runs nor comes next warns instead of holding."""
+    if subject.build is not None:
+        # What works there stays: a fallback is not the place for a newer version of it.
+        found = [each for each in found if each.code != "not-built"]
     holding = [each for each in found if each.severity is Severity.HOLD]
     return [*_lowered(found), *_fallback(subject, holding)]
 

@@ -73,7 +73,10 @@ def _why_not_built(subject: Subject) -> str:
 def _pair(subject: Subject, pair: DkmsPair) -> Iterator[Finding]:
     built, installed = pair.built, pair.installed
     if isinstance(installed, MissingFile):
-        yield subject.finding("file-missing", f"There is no {installed.path}.")
+        gone = f"There is no {installed.path}."
+        # A module of the build for which dkms's link names no place.
+        detail = gone if installed.path.startswith("/") else f"dkms installed no {pair.name}."
+        yield subject.finding("file-missing", detail)
     elif isinstance(installed, Unknown):
         if installed.garbled:
             detail = f"{installed.what} is damaged: {installed.reason}."

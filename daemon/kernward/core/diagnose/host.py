@@ -16,9 +16,10 @@ def rule(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
     yield from _blind_spots(inventory, policy)
     modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
     for kernel in _selected(inventory, policy):
-        if not kernel.bootable:
+        if not kernel.bootable and kernel.release != inventory.host.running:
             yield finding("image-missing", kernel=kernel.release)
             yield from _premature(kernel, modules, policy)
+    yield from _unseen_running(inventory, policy)
     for module in modules:
         if is_selected(module, policy):
             yield from _module(module, inventory, policy)
@@ -46,6 +47,17 @@ def _blind_spots(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
             crcs = getattr(kernel.headers, "crcs", None)
             if isinstance(crcs, Unknown):
                 yield _could_not_look(crcs, kernel)
+
+
+def _unseen_running(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
+    """Nothing of the running kernel is here, and a guarded module ought to be."""
+    running = inventory.host.running
+    modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
+    guarded = any(module.registered and is_guarded(module, policy) for module in modules)
+    if running is None or policy.kernels or not guarded or inventory.kernel(running) is not None:
+        return
+    reason = f"there is neither an image of it nor /lib/modules/{running}"
+    yield _could_not_look(Unknown(f"the running kernel {running}", reason))
 
 
 def _could_not_look(trouble: Unknown, kernel: Optional[Kernel] = None) -> Finding:

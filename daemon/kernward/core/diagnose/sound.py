@@ -12,6 +12,7 @@ from typing import Optional
 
 from kernward.core.diagnose.subject import Subject
 from kernward.core.facts import (
+    DepmodIndex,
     DkmsModule,
     Headers,
     Inventory,
@@ -46,7 +47,12 @@ def rule(subject: Subject) -> Iterator[Finding]:
             yield subject.finding(
                 trouble.code, trouble.detail, *trouble.evidence, severity=trouble.severity
             )
-    if subject.reads_map is MapReading.YES and subject.kernel.real_map is None:
+    if subject.reads_map is not MapReading.YES or subject.kernel.real_map is not None:
+        return
+    unread = subject.kernel.map_trouble
+    if unread is not None:
+        yield subject.finding("could-not-look", f"{unread.reason}.", detail_what=unread.what)
+    else:
         stubs = ", ".join(found.path for found in subject.kernel.maps) or "none found"
         yield subject.finding("map-unusable", f"Maps here: {stubs}.")
 
@@ -216,9 +222,21 @@ def _unknown_symbols(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:
     known = _known_crcs(subject.kernel)
     others = _exports_of_others(subject.inventory, subject)
     unknown = [name for name in seen.imports if name not in known and name not in others]
-    if unknown:
+    if unknown and not _leans_on_strangers(subject, seen):
         evidence = (Evidence(f"not in {headers.symvers_path}", seen.path),)
         yield Trouble("symbol-unknown", f"In {seen.path}: {_listed(unknown)}.", evidence)
+
+
+def _leans_on_strangers(subject: Subject, seen: ModuleFile) -> bool:
+    """It depends on an installed module that is neither the kernel's own nor dkms's.
+
+    A vendor's prebuilt module may export what is missing; nobody here knows its symbols.
+    """
+    index = subject.kernel.index
+    if not isinstance(index, DepmodIndex):
+        return False
+    places = (index.paths.get(name.replace("-", "_"), "kernel/") for name in seen.depends)
+    return any(not place.startswith(("kernel/", "updates/dkms/")) for place in places)
 
 
 def _exports_of_others(

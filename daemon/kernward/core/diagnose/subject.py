@@ -199,7 +199,11 @@ def _config_holds(kernel: Kernel, option: str) -> bool:
 
 
 def subjects(inventory: Inventory, policy: Policy) -> Iterator[Subject]:
-    """Every guarded module on every bootable kernel: the version installed there, else the newest."""
+    """Every guarded module on every kernel that can be booted or runs.
+
+    Of several versions the one installed there, else the newest. The running kernel counts without
+    an image, too: a virtual machine may get its kernel from outside.
+    """
     if not isinstance(inventory.modules, tuple):
         return
     by_name: dict[str, list[DkmsModule]] = {}
@@ -207,7 +211,8 @@ def subjects(inventory: Inventory, policy: Policy) -> Iterator[Subject]:
         if module.registered and is_guarded(module, policy) and is_selected(module, policy):
             by_name.setdefault(module.name, []).append(module)
     for kernel in inventory.kernels:
-        if not kernel.bootable or (policy.kernels and kernel.release not in policy.kernels):
+        judged = kernel.bootable or kernel.release == inventory.host.running
+        if not judged or (policy.kernels and kernel.release not in policy.kernels):
             continue
         for name in sorted(by_name):
             subject = _subject(inventory, policy, kernel, by_name[name])
