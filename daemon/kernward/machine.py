@@ -68,5 +68,6 @@ def initramfs_of(machine: Machine) -> Optional[Initramfs]:
     from kernward.tools.initramfs_tools import InitramfsTools  # noqa: PLC0415 (only for repairs)
 
     if machine.initramfs_tool is InitramfsTool.INITRAMFS_TOOLS:
-        return InitramfsTools(machine.root, machine.run)
+        limit_s = machine.limits.initramfs_timeout_s
+        return InitramfsTools(machine.root, machine.run, limit_s)
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,9 +72,11 @@ class _Document:
     text: str
 
     def error(self, key: str, message: str, hint: str) -> SettingsInvalidError:
-        lines = self.text.splitlines()
-        at = next((n for n, line in enumerate(lines, 1) if line.strip().startswith(key)), None)
-        place = f"{self.path}:{at}" if at else self.path
+        """The parser keeps no places: every line that has such a key is named."""
+        # At the start of a line, in a header, or in an inline table; with or without quotes.
+        at = re.compile(rf"""^(?:[^#"']*[\[{{,.\s])?["']?{re.escape(key)}["']?\s*[=.\]]""")
+        lines = [n for n, line in enumerate(self.text.splitlines(), 1) if at.match(line)]
+        place = f"{self.path}:{' or '.join(map(str, lines))}" if lines else self.path
         return SettingsInvalidError(f"{place}: {message}", hint)
 
 
@@ -92,7 +95,7 @@ def read_settings(root: Root, chosen: Chosen, own_file: Optional[str] = None) ->
             if key in document.table:
                 names[key] = frozenset(_names(document, document.table, key))
         limits.update(_limits(document))
-        for each in document.table.get("profile", ()):
+        for each in _tables(document, document.table, "profile"):
             profile = _profile(document, each)
             profiles[profile.module] = profile
     known = Limits(**limits)  # type: ignore[arg-type]
@@ -109,6 +112,8 @@ def read_settings(root: Root, chosen: Chosen, own_file: Optional[str] = None) ->
     return Settings(policy, known, tuple(document.path for document in documents))
 
 
+# Eleven days, or a terabyte: more is a mistake in the unit.
+_LARGEST_LIMIT = 1_000_000
 _NAME_LISTS = ("guard", "leave", "in_initramfs", "load")
 
 
@@ -169,11 +174,17 @@ def _parse(path: str, data: bytes) -> _Document:
         import tomllib  # noqa: PLC0415
     else:
         import tomli as tomllib  # noqa: PLC0415
+    hint = "this file is read as TOML 1.0"
     try:
         text = data.decode("utf-8")
         return _Document(path, tomllib.loads(text), text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsInvalidError(f"{path}: {error}", "this file is read as TOML 1.0") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SettingsInvalidError(f"{path}:{line}: not UTF-8 ({error.reason})", hint) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsInvalidError(f"{path}: {error}", hint) from error
+    except RecursionError:
+        raise SettingsInvalidError(f"{path}: nested too deeply", hint) from None
 
 
 # ---- values
@@ -203,9 +214,14 @@ def _limits(document: _Document) -> dict[str, float]:
         raise document.error("limits", "limits has to be a table", "write [limits]")
     _check_keys(document, table, known, " in [limits]")
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        field = Limits.__dataclass_fields__[key]
+        kind = "whole number" if field.type == "int" else "number"
+        fits = isinstance(value, int if field.type == "int" else (int, float))
+        if isinstance(value, bool) or not fits or not 0 < value <= _LARGEST_LIMIT:
             raise document.error(
-                key, f"{key} has to be a number above 0", "for instance: 3600 (seconds)"
+                key,
+                f"{key} has to be a {kind} above 0 and up to {_LARGEST_LIMIT}",
+                f"for instance: {key} = {field.default}",
             )
     return dict(table)
 
@@ -222,6 +238,8 @@ def _profiles(root: Root) -> dict[str, Profile]:
         for name in _listed(root, folder):
             if name.endswith(".toml"):
                 path = f"{folder}/{name}"
+                # Out first: the last one that names a module wins, and this one is the latest.
+                documents.pop(name, None)
                 documents[name] = _parse(path, _read(partial(root.read_bytes, path), path))
     profiles = (_profile(each, each.table) for each in documents.values() if each.table)
     return {profile.module: profile for profile in profiles}
@@ -235,6 +253,8 @@ _MODULE_KEYS = ("name", "dkms", "kernels", "reads_map", *_MODULE_FLAGS, "service
 def _profile(document: _Document, table: _Table) -> Profile:
     """One profile, from a file of its own or from a ``[[profile]]`` in the settings."""
     _check_keys(document, table, _PROFILE_KEYS, " in a profile")
+    if table.get("schema", 1) != 1:
+        raise document.error("schema", "only schema 1 of profiles is known here", "schema = 1")
     module = _table(document, table, "module")
     _check_keys(document, module, _MODULE_KEYS, " in [module]")
     pointers = _table(document, table, "pointers")
@@ -247,8 +267,8 @@ def _profile(document: _Document, table: _Table) -> Profile:
         module=name.replace("-", "_"),
         dkms_names=_names(document, module, "dkms") or (name,),
         origin=document.path,
-        kernel_min=_text(document, kernels, "min", needed=False) or None,
-        kernel_max=_text(document, kernels, "max", needed=False) or None,
+        kernel_min=_kernel_version(document, kernels, "min"),
+        kernel_max=_kernel_version(document, kernels, "max"),
         reads_map=_flag(document, module, "reads_map") if "reads_map" in module else None,
         services=_names(document, module, "services"),
         reference=_text(document, pointers, "reference", needed=False),
@@ -266,8 +286,26 @@ def _table(document: _Document, table: _Table, key: str) -> _Table:
 
 def _text(document: _Document, table: _Table, key: str, *, needed: bool = True) -> str:
     value = table.get(key, "")
-    if not isinstance(value, str) or (needed and not value):
-        raise document.error(key, f"{key} has to be a text", f'for instance: {key} = "dattobd"')
+    hint = f'for instance: {key} = "dattobd"'
+    if not isinstance(value, str):
+        raise document.error(key, f"{key} has to be a text", hint)
+    if needed and not value:
+        raise document.error(key, f"a profile without a {key}", f"{hint}, below [module]")
+    return value
+
+
+def _kernel_version(document: _Document, table: _Table, key: str) -> Optional[str]:
+    value = table.get(key)
+    if value is None or (isinstance(value, str) and value[:1].isdigit()):
+        return value
+    # 6.10 without quotes is the number 6.1.
+    raise document.error(key, f"{key} has to be a kernel version as text", f'write {key} = "6.8"')
+
+
+def _tables(document: _Document, table: _Table, key: str) -> Sequence[_Table]:
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise document.error(key, f"{key} has to be a list of tables", f"write [[{key}]]")
     return value
 
 
@@ -280,6 +318,7 @@ def _flag(document: _Document, table: _Table, key: str) -> bool:
 
 def _text_map(document: _Document, table: _Table, key: str) -> Mapping[str, str]:
     value = _table(document, table, key)
-    if not all(isinstance(each, str) and each for each in value.values()):
-        raise document.error(key, f"{key} maps names to names", 'write variable = "symbol"')
+    wrong = [name for name, each in value.items() if not isinstance(each, str) or not each]
+    if wrong:
+        raise document.error(wrong[0], f"{key} maps names to names", 'write variable = "symbol"')
     return value

@@ -53,9 +53,12 @@ _MIB = 1 << 20
 class InitramfsTools:
     """The ``Initramfs`` of a host or root with initramfs-tools (0.140, 0.142 and 0.148 were tried)."""
 
-    def __init__(self, root: Root, run: RunWithLines) -> None:
+    def __init__(
+        self, root: Root, run: RunWithLines, build_limit_s: float = _BUILD_LIMIT_S
+    ) -> None:
         self._root = root
         self._run = run
+        self._build_limit_s = build_limit_s
 
     def path(self, kernel: KernelRelease) -> str:
         """Where the image that boots this kernel lies."""
@@ -89,7 +92,7 @@ class InitramfsTools:
         self, kernel: KernelRelease, expected: Mapping[str, str], on_line: Optional[OnLine]
     ) -> Union[Rebuilt, NotRebuilt]:
         """Make the image again; ``expected`` (name → sha256) must be inside before it is used."""
-        built = build_beside(self._run, self._root, kernel, on_line)
+        built = build_beside(self._run, self._root, kernel, on_line, self._build_limit_s)
         if isinstance(built, NotRebuilt):
             return built
         try:
@@ -112,7 +115,11 @@ def image_path(kernel: KernelRelease) -> str:
 
 
 def build_beside(
-    run: RunWithLines, root: Root, kernel: KernelRelease, on_line: Optional[OnLine]
+    run: RunWithLines,
+    root: Root,
+    kernel: KernelRelease,
+    on_line: Optional[OnLine],
+    limit_s: float = _BUILD_LIMIT_S,
 ) -> Union[BuiltImage, NotRebuilt]:
     """Build into a folder of ours below /var/cache; nothing in /boot changes.
 
@@ -122,7 +129,7 @@ def build_beside(
     made: Union[BuiltImage, NotRebuilt, None] = None
     try:
         reason = unwanted(root) or _no_room(root, kernel)
-        made = NotRebuilt(reason) if reason else _make(run, root, kernel, on_line)
+        made = NotRebuilt(reason) if reason else _make(run, root, kernel, on_line, limit_s)
     except OSError as trouble:
         made = NotRebuilt(f"{trouble.filename}: {trouble.strerror}")
     except KernwardError as trouble:
@@ -134,13 +141,17 @@ def build_beside(
 
 
 def _make(
-    run: RunWithLines, root: Root, kernel: KernelRelease, on_line: Optional[OnLine]
+    run: RunWithLines,
+    root: Root,
+    kernel: KernelRelease,
+    on_line: Optional[OnLine],
+    limit_s: float,
 ) -> Union[BuiltImage, NotRebuilt]:
     folder = new_work_folder(root, kernel)
     path = f"{folder}/image"
     command = Command(
         ("mkinitramfs", "-o", path, str(kernel)),
-        _BUILD_LIMIT_S,
+        limit_s,
         _chroot(root),
         # Killed hard, mkinitramfs leaves its whole tree; here we know it for ours.
         environment={"TMPDIR": folder},
