@@ -78,7 +78,7 @@ def actions_for(
     """
     if not isinstance(inventory.dkms, DkmsTool):
         raise KernwardError("dkms is not installed or cannot be read", "apt install dkms")
-    _clean_leftovers(machine)
+    clean_leftovers(machine)
     machine = replace(machine, run=_forgetting(machine, stopping))
     bench = _Bench(machine, policy, inventory, inventory.dkms, stopping)
     return {
@@ -94,7 +94,8 @@ def actions_for(
     }
 
 
-def _clean_leftovers(machine: Machine) -> None:
+def clean_leftovers(machine: Machine) -> None:
+    """Remove what an interrupted repair left. Only under our lock. Raises KernwardError."""
     with dkms_beside.explaining(machine.root, "remove what an interrupted repair left"):
         dkms_leftovers.clean_leftovers(machine.root)
         initramfs = initramfs_of(machine)

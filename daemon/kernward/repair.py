@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Optional
 
+from kernward.actions import clean_leftovers
 from kernward.core.facts import Unknown
 from kernward.core.outcomes import Report
 from kernward.core.policy import Policy
@@ -36,6 +37,8 @@ def repair_host(
         raise SettingsInvalidError("repair writes where only root may", "sudo kernward repair")
     seen = look(machine, policy)
     unchanged = Report(seen.findings, seen.plan, (), seen.findings, seen.verdict)
+    if not seen.plan.steps:
+        _tidy(machine)
     if not seen.plan.steps or not agreed(seen.plan):
         machine.memory.save()
         return unchanged
@@ -43,6 +46,14 @@ def repair_host(
         report = repair(machine, policy, look(machine, policy), observer)
     machine.memory.save()
     return report
+
+
+def _tidy(machine: Machine) -> None:
+    """With nothing to repair there may still be litter of a run that was killed at its very end."""
+    lock = OwnLock(machine.root)
+    with lock.held(), contextlib.suppress(OSError, KernwardError):
+        if lock.take() is None:
+            clean_leftovers(machine)
 
 
 @contextlib.contextmanager
