@@ -16,7 +16,7 @@ from roots import cache, downloads, overlay, repack, ubuntu
 from roots.debian import Release
 from roots.live import LiveRoot
 
-_RECIPE = "1"
+_RECIPE = "2"
 _FLAVOUR = "cloud-amd64"
 LATER = "+lab2"
 
@@ -28,6 +28,16 @@ LATER_HEADERS_OTHER_CRCS = "later-headers-other-crcs"
 LATERS = (LATER_IMAGE, LATER_HEADERS, LATER_HEADERS_OTHER_CRCS)
 UBUNTU_ZSTD = "ubuntu-zstd"
 UBUNTU_XZ = "ubuntu-xz"
+# Ubuntu's linux-modules of the newer kernel, in a revision in which every symbol moved.
+UBUNTU_LATER_MODULES = "ubuntu-later-modules"
+# What pulls a kernel in: META_IMAGE and META_HEADERS, and META_BOTH that wants both of them at
+# once. Of the older kernel, and in their next version of the newer one.
+METAS_OLDER = "metas-older"
+METAS_NEWER = "metas-newer"
+METAS_UBUNTU = "metas-ubuntu"
+META_IMAGE = f"linux-image-{_FLAVOUR}"
+META_HEADERS = f"linux-headers-{_FLAVOUR}"
+META_BOTH = f"linux-{_FLAVOUR}"
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,10 @@ def _make(release: Release, into: Path) -> None:
     _make_later(into, kernels.newer)
     ubuntu.make(main, kernels.newer, into / UBUNTU_ZSTD, "zst")
     ubuntu.make(main, kernels.newer, into / UBUNTU_XZ, "xz")
-    for folder in (MAIN, *LATERS, UBUNTU_ZSTD, UBUNTU_XZ):
-        _index(into / folder)
+    ubuntu.make_later_modules(into / UBUNTU_ZSTD, kernels.newer, into / UBUNTU_LATER_MODULES, LATER)
+    _make_metas(into, kernels)
+    for folder in sorted(into.iterdir()):
+        _index(folder)
     (into / "kernels.json").write_text(json.dumps(asdict(kernels)))
 
 
@@ -128,6 +140,20 @@ def _make_later(into: Path, kernel: str) -> None:
     repack.image_revised(image, into / LATER_IMAGE, LATER)
     repack.headers_revised(headers, into / LATER_HEADERS, LATER, other_crcs=False)
     repack.headers_revised(headers, into / LATER_HEADERS_OTHER_CRCS, LATER, other_crcs=True)
+
+
+def _make_metas(into: Path, kernels: Kernels) -> None:
+    for folder, version, kernel, more in (
+        (METAS_OLDER, "1", kernels.older, ()),
+        (METAS_NEWER, "2", kernels.newer, ()),
+        (METAS_UBUNTU, "2", kernels.newer, (f"linux-modules-extra-{kernels.newer}",)),
+    ):
+        (into / folder).mkdir()
+        made = into / folder
+        repack.meta(made, META_IMAGE, version, f"linux-image-{kernel}", *more)
+        repack.meta(made, META_HEADERS, version, f"linux-headers-{kernel}")
+        same = (f"{META_IMAGE} (= {version})", f"{META_HEADERS} (= {version})")
+        repack.meta(made, META_BOTH, version, *same)
 
 
 def _index(folder: Path) -> None:

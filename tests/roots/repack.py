@@ -19,6 +19,7 @@ from roots import cache, symbol_map
 # Imported by about every module, so that a build against the changed headers shows it.
 _RECOUNTED = ("module_layout", "kfree")
 _CRC_FLIP = 0x5A5A5A5A
+_MAINTAINER = "kernward tests <root@localhost>"
 
 
 def with_real_map(package: Path, into: Path) -> None:
@@ -30,14 +31,17 @@ def with_real_map(package: Path, into: Path) -> None:
 
 
 def image_revised(package: Path, into: Path, suffix: str) -> None:
-    """The same release rebuilt: a newer revision in which every symbol lies elsewhere."""
+    """The same release rebuilt: a newer revision in which every symbol lies elsewhere.
+
+    Also of a package that has only a part of the image, as long as the map is in it.
+    """
     with unpacked(package) as tree:
-        (vmlinuz,) = (tree / "boot").glob("vmlinuz-*")
-        system_map = map_of(vmlinuz)
+        (system_map,) = (tree / "boot").glob("System.map-*")
         system_map.write_text(symbol_map.shifted(system_map.read_text()))
-        # A rebuild is another file, even where all that matters to a module stayed.
-        with vmlinuz.open("ab") as image:
-            image.write(suffix.encode())
+        for vmlinuz in (tree / "boot").glob("vmlinuz-*"):
+            # A rebuild is another file, even where all that matters to a module stayed.
+            with vmlinuz.open("ab") as image:
+                image.write(suffix.encode())
         revise(tree, suffix)
         pack(tree, into)
 
@@ -57,6 +61,22 @@ def headers_revised(package: Path, into: Path, suffix: str, *, other_crcs: bool)
 def map_of(vmlinuz: Path) -> Path:
     """Where the map of an image lies: beside it."""
     return vmlinuz.with_name(vmlinuz.name.replace("vmlinuz", "System.map"))
+
+
+def meta(into: Path, name: str, version: str, *depends: str) -> None:
+    """A package with nothing in it but what it depends on."""
+    with tempfile.TemporaryDirectory(dir=cache.folder()) as made:
+        tree = Path(made, "tree")
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\n"
+            f"Version: {version}\n"
+            f"Architecture: all\n"
+            f"Maintainer: {_MAINTAINER}\n"
+            f"Depends: {', '.join(depends)}\n"
+            f"Description: metapackage for tests\n"
+        )
+        pack(tree, into)
 
 
 @contextmanager

@@ -25,6 +25,8 @@ _LZ4_LEGACY = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 << 20
 _FEWEST_SYMBOLS = 10_000
 _SHIFT = 0x1000
+_GROWTH = 64
+_ALIGNMENT = 16
 
 
 def real_map(vmlinuz: Path) -> str:
@@ -45,15 +47,24 @@ def real_map(vmlinuz: Path) -> str:
 
 
 def shifted(system_map: str) -> str:
-    """The same symbols one page higher: what a rebuild of the same release would have."""
-    return "".join(_shifted_line(line) for line in system_map.splitlines())
+    """The same symbols as a rebuild of the same release would have them: all elsewhere.
+
+    In the same order, but no two of them keep their distance, as code between them grew.
+    """
+    lines = [line.split(" ", 1) for line in system_map.splitlines()]
+    lowest = min(value for address, _ in lines if _is_kernel_text(value := int(address, 16)))
+    return "".join(f"{_moved(int(address, 16), lowest):016x} {rest}\n" for address, rest in lines)
 
 
-def _shifted_line(line: str) -> str:
-    address, rest = line.split(" ", 1)
-    value = int(address, 16)
+def _moved(value: int, lowest: int) -> int:
+    if not _is_kernel_text(value):
+        return value
+    return value + _SHIFT + ((value - lowest) // _GROWTH & -_ALIGNMENT)
+
+
+def _is_kernel_text(value: int) -> bool:
     # Per-CPU symbols count from zero and do not move with the kernel's text.
-    return f"{value + _SHIFT if value >> 60 else value:016x} {rest}\n"
+    return bool(value >> 60)
 
 
 def unpack(image: bytes) -> bytes:

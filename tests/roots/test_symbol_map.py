@@ -42,6 +42,10 @@ def test_what_is_no_kernel_image_is_refused(image: bytes) -> None:
         symbol_map.unpack(image)
 
 
-def test_a_rebuild_moves_all_but_per_cpu_symbols() -> None:
-    moved = symbol_map.shifted("0000000000001000 A cpu_tss\nffffffff81000000 T _text\n")
-    assert moved == "0000000000001000 A cpu_tss\nffffffff81001000 T _text\n"
+def test_a_rebuild_moves_all_but_per_cpu_symbols_and_changes_their_distances() -> None:
+    moved = symbol_map.shifted(
+        "0000000000001000 A cpu_tss\nffffffff81000000 T _text\nffffffff81095530 T get_taint\n"
+    )
+    assert moved == (
+        "0000000000001000 A cpu_tss\nffffffff81001000 T _text\nffffffff81098a80 T get_taint\n"
+    )

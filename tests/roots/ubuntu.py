@@ -1,7 +1,7 @@
 """The kernel packages of an Ubuntu, made from Debian's kernel files.
 
 Ubuntu splits the kernel: linux-image-K has the vmlinuz alone, linux-modules-K the System.map, the
-configuration and the modules. The image's postinst does not run the hooks of
+configuration and the modules, linux-modules-extra-K the drivers that fewer need. The image's postinst does not run the hooks of
 /etc/kernel/postinst.d: it leaves a note and activates a trigger of its own package, which dpkg
 processes when all else is configured. linux-headers-K does as Debian's does. The maintainer
 scripts here are minimal ones that behave so; no text of Ubuntu's.
@@ -67,21 +67,37 @@ def make(main: Path, kernel: str, into: Path, packing: str) -> None:
         _move(tree, modules, f"boot/System.map-{kernel}", f"boot/config-{kernel}")
         _move(tree, modules, *_modules_folders(tree))
         _pack_modules(modules, packing)
+        extra = tree.with_name("extra")
+        _move(modules, extra, *_extra_folders(modules))
         _describe(
             tree, control, f"linux-image-{kernel}", f"linux-modules-{kernel}, linux-base, kmod"
         )
         _describe(modules, control, f"linux-modules-{kernel}", "kmod")
+        _describe(extra, control, f"linux-modules-extra-{kernel}", f"linux-modules-{kernel}")
         _image_scripts(tree, kernel)
         _script(modules, "postinst", _MODULES_POSTINST, kernel)
         _script(modules, "postrm", _MODULES_POSTRM, kernel)
-        repack.pack(tree, into)
-        repack.pack(modules, into)
+        _script(extra, "postinst", _MODULES_POSTINST, kernel)
+        for part in (tree, modules, extra):
+            repack.pack(part, into)
     with repack.unpacked(headers) as tree:
         described = (tree / "DEBIAN/control").read_text()
         # Ubuntu's headers want no image.
         (tree / "DEBIAN/control").write_text(re.sub(r" linux-image-[^,]*,", "", described))
         repack.revise(tree, _SUFFIX)
         repack.pack(tree, into)
+
+
+def make_later_modules(split: Path, kernel: str, into: Path, suffix: str) -> None:
+    """The linux-modules of ``kernel`` that ``make`` left in ``split``, rebuilt: symbols moved."""
+    into.mkdir()
+    (modules,) = split.glob(f"linux-modules-{kernel}_*.deb")
+    repack.image_revised(modules, into, suffix)
+
+
+def _extra_folders(tree: Path) -> list[str]:
+    found = tree.glob("**/kernel/drivers/infiniband")
+    return [str(folder.relative_to(tree)) for folder in found]
 
 
 def _modules_folders(tree: Path) -> list[str]:
