@@ -14,11 +14,11 @@ STAGES = {"observe", "inventory", "execute", "gate", "report", "bus"}
 # Values and text only: no clock, no files, no processes, no logging.
 CORE_STDLIB = {
     *("__future__", "collections", "dataclasses", "datetime", "enum", "functools", "itertools"),
-    *("re", "textwrap", "typing"),
+    *("re", "shlex", "textwrap", "typing"),
 }
 # What is no outside program of its own: mechanisms, file formats and the Protocol of databases.
 SHARED_TOOLS = {
-    *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio"),
+    *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
 }
 # grub.cfg and the loader's entry files are two spellings of one question.

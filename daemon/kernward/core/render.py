@@ -130,7 +130,7 @@ def timeline_lines(kernel: Kernel, entries: Sequence[Entry]) -> Iterator[str]:
     release = str(kernel.release)
     yield f"{release} (K below), times in UTC; ~ marks a record that knows the second only"
     shown = [
-        (_clock(each.when), _with_k(each.what, release), _with_k(each.when.source, release))
+        (_clock(each.when), each.what.replace(release, "K"), _brief(each.when.source, release))
         for each in entries
     ]
     widest = max((len(what) for _, what, _ in shown), default=0)
@@ -146,8 +146,17 @@ def timeline_lines(kernel: Kernel, entries: Sequence[Entry]) -> Iterator[str]:
         yield "no record tells anything of it"
 
 
-def _with_k(text: str, release: str) -> str:
-    return text.replace(release, "K").replace("/var/lib/dkms/", "dkms ")
+# Folders whose paths say little beyond their last part. The JSON has the whole paths.
+_BRIEF = (("/var/lib/dkms/", "dkms's "), ("/lib/modules/", "installed "), ("/var/log/", ""))
+
+
+def _brief(source: str, release: str) -> str:
+    for folder, short in _BRIEF:
+        before, found, path = source.partition(folder)
+        if found:
+            name = path if folder == "/var/log/" else path.rsplit("/", 1)[-1]
+            return f"{before}{short}{name}"
+    return source.replace(release, "K")
 
 
 def inventory_lines(inventory: Inventory) -> Iterator[str]:
