@@ -20,8 +20,10 @@ RELEASE = "6.1.0-47-cloud-amd64"
 REVISION = "6.1.170-3"
 TRACKER = (RECORDED / "elf/6.1/tracker-real.ko").read_bytes()
 _STUB_MAP = (RECORDED / "symbols/6.1/System.map-stub").read_bytes()
-_REAL_MAP = "ffffffff81000000 A __per_cpu_start\n" + "".join(
-    f"ffffffff{number:08x} T symbol_{number}\n" for number in range(0x81000000, 0x81005000)
+_REAL_MAP = (
+    "ffffffff81000000 A __per_cpu_start\n"
+    + "".join(f"ffffffff{at:08x} T symbol_{at}\n" for at in range(0x81000000, 0x81005000))
+    + "ffffffff82000000 B _end\n"
 )
 # The CRCs that the recorded module imports.
 _SYMVERS = "".join(
@@ -143,8 +145,10 @@ def _history(kernels: Iterable[str]) -> Iterable[str]:
     for release in kernels:
         for name in (f"linux-headers-{release}", f"linux-image-{release}"):
             yield f"{when} install {name}:amd64 <none> {REVISION}\n"
-            yield f"{when} status unpacked {name}:amd64 {REVISION}\n"
-            yield f"{when} status installed {name}:amd64 {REVISION}\n"
+            for status in ("half-installed", "unpacked", "half-configured", "installed"):
+                if status == "half-configured":
+                    yield f"{when} configure {name}:amd64 {REVISION} <none>\n"
+                yield f"{when} status {status} {name}:amd64 {REVISION}\n"
 
 
 def stub_map(release: str = RELEASE) -> dict[str, Content]:

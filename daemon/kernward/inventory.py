@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Optional, Union
 
-from kernward.core.diagnose.subject import is_guarded
+from kernward.core.diagnose.subject import is_guarded, is_selected
 from kernward.core.facts import (
     DepmodIndex,
     DkmsBuild,
@@ -84,6 +84,7 @@ class _Wanted:
 def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     """Look at everything. What cannot be looked at becomes ``Unknown`` in its place."""
     root = machine.root
+    root.forget_links()
     releases = kernel_files.releases(root)
     known = [each for each in releases.known if not policy.kernels or each in policy.kernels]
     modules = _modules(machine, policy)
@@ -93,6 +94,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     trust = secureboot.read_trust(root) if root.is_host else None
     unknowns = [*releases.unknowns]
     unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
+    unknowns += _asked_for_in_vain(policy, known, modules)
     return Inventory(
         host=_host(machine, [kernel for kernel in kernels if kernel.bootable]),
         kernels=kernels,
@@ -106,6 +108,21 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
     )
+
+
+def _asked_for_in_vain(
+    policy: Policy,
+    known: Collection[KernelRelease],
+    modules: Union[tuple[DkmsModule, ...], Unknown],
+) -> Iterator[Unknown]:
+    """A name that was mistyped must not be told from a sound one by the reader's eye alone."""
+    for release in sorted(policy.kernels - set(known)):
+        yield Unknown(f"kernel {release}", f"nothing of {release} is here")
+    if isinstance(modules, tuple):
+        for name in sorted(policy.modules):
+            only = replace(policy, modules=frozenset({name}))
+            if not any(is_selected(module, only) for module in modules):
+                yield Unknown(f"dkms module {name}", f"no dkms module {name} is here")
 
 
 def _host(machine: Machine, bootable: list[Kernel]) -> Host:

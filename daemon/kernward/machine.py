@@ -37,8 +37,15 @@ def detect(root: Root, running: Optional[KernelRelease], limits: Limits) -> Mach
     Raises SettingsInvalidError for a root that is none, KernwardError for a family not known here.
     """
     if running is None and root.is_host:
-        running = KernelRelease.parse(os.uname().release)
-    if not root.is_dir("/var/lib/dpkg"):
+        running = _running_release()
+    try:
+        is_debian, tool = root.is_dir("/var/lib/dpkg"), installed_tool(root)
+    except OSError as error:
+        raise KernwardError(
+            f"cannot look into {root.path}: {error.strerror} ({error.filename})",
+            "see that it is mounted and that you may read it",
+        ) from error
+    if not is_debian:
         raise KernwardError(
             f"{root.path} has no /var/lib/dpkg: not a Debian or Ubuntu system",
             "other package managers are not supported yet",
@@ -47,11 +54,21 @@ def detect(root: Root, running: Optional[KernelRelease], limits: Limits) -> Mach
         root=root,
         running=running,
         packages=Dpkg(root),
-        initramfs_tool=installed_tool(root),
+        initramfs_tool=tool,
         memory=Memory(memory_path(os.path.realpath(root.path))),
         run=run,
         limits=limits,
     )
+
+
+def _running_release() -> KernelRelease:
+    try:
+        return KernelRelease.parse(os.uname().release)
+    except ValueError as error:
+        raise KernwardError(
+            f"the running kernel's release cannot be used: {error}",
+            "name another to take for it: --running-kernel K",
+        ) from error
 
 
 def open_root(folder: str) -> Root:
