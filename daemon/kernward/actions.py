@@ -32,8 +32,9 @@ from kernward.core.rebuilt import unchanged_trouble
 from kernward.core.steps import Step, StepKind
 from kernward.errors import KernwardError, LockHeldError
 from kernward.execute import Action, Done, Failed
-from kernward.inventory import read_module, with_symbols_for
+from kernward.inventory import with_symbols_for
 from kernward.machine import Machine, initramfs_of
+from kernward.remembered import module_file
 from kernward.tools import (
     atomic,
     dkms,
@@ -210,7 +211,7 @@ def _swap(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
 def _read_built(bench: _Bench, built: BuiltBeside, subject: Subject) -> list[object]:
     profile = subject.profile
     pointers = tuple(sorted(profile.pointers)) if profile is not None else ()
-    return [read_module(bench.machine, path, pointers) for path in built.modules]
+    return [module_file(bench.machine, path, pointers) for path in built.modules]
 
 
 def _troubles_of(bench: _Bench, subject: Subject, fresh: list[ModuleFile]) -> list[Trouble]:
@@ -350,7 +351,7 @@ def _initramfs(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
         for name, path in _installed_files(bench, step).items()
         if _belongs_inside(bench, step, name)
     }
-    files = {name: read_module(bench.machine, path, ()) for name, path in wanted.items()}
+    files = {name: module_file(bench.machine, path, ()) for name, path in wanted.items()}
     expected = {name: each.sha256 for name, each in files.items() if isinstance(each, ModuleFile)}
     ended = tool.rebuild(step.kernel, expected, on_line)
     if isinstance(ended, NotRebuilt):

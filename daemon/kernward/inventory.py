@@ -7,14 +7,12 @@ symbols of the large maps and symvers files are needed at all.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Optional, Union
 
+from kernward import remembered
 from kernward.core.diagnose.subject import is_guarded, is_selected
 from kernward.core.facts import (
     DepmodIndex,
@@ -46,21 +44,18 @@ from kernward.core.policy import Policy
 from kernward.machine import Machine
 from kernward.tools import (
     bootloader,
-    cpio,
     dkms,
     dkms_tree,
-    elf,
     initramfs_hook,
     kernel_files,
     kmod,
-    map_reading,
     secureboot,
-    symbols,
     toolchain,
 )
 from kernward.tools.bootloader import NextBoot
 from kernward.tools.dkms_tree import TreeBuild, TreeModule
 from kernward.tools.kernel_files import KernelFiles
+from kernward.tools.packages import KernelPackages
 from kernward.tools.root import Root
 
 # What rules ask of a kernel's configuration, besides what a dkms.conf names.
@@ -78,7 +73,17 @@ class _Wanted:
     imports: Mapping[KernelRelease, frozenset[str]]
     symbols: frozenset[str]
     options: frozenset[str]
-    modules: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What was looked at for all kernels together. ``held`` tells what is in an image."""
+
+    files: Mapping[KernelRelease, Union[KernelFiles, Unknown]]
+    images: Mapping[KernelRelease, Optional[remembered.Image]]
+    held: Callable[[remembered.Image], remembered.Held]
+    packages: KernelPackages
+    wanted: _Wanted
 
 
 def take_inventory(machine: Machine, policy: Policy) -> Inventory:
@@ -87,8 +92,15 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     root.forget_links()
     releases = kernel_files.releases(root)
     known = [each for each in releases.known if not policy.kernels or each in policy.kernels]
-    modules = _modules(machine, policy)
-    kernels = _kernels(machine, known, _wanted(modules, policy))
+    looked = {release: kernel_files.look(root, release) for release in known}
+    trees = dkms_tree.read_modules(root, machine.memory.recall)
+    packages = remembered.Packages(machine)
+    images = {release: _image(machine, files) for release, files in looked.items()}
+    with remembered.initramfs_modules(machine, images.values(), _names(trees, policy)) as held:
+        modules = _modules(machine, policy, trees, packages)
+        wanted = _wanted(modules, policy)
+        parts = _Parts(looked, images, held, packages.of_kernels(known), wanted)
+        kernels = _kernels(machine, parts)
     entries = initramfs_hook.entries(root)
     rooms = [toolchain.room(root, path) for path in _ROOMS]
     trust = secureboot.read_trust(root) if root.is_host else None
@@ -96,7 +108,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
     unknowns += _asked_for_in_vain(policy, known, modules)
     return Inventory(
-        host=_host(machine, [kernel for kernel in kernels if kernel.bootable]),
+        host=_host(machine, kernels, packages),
         kernels=kernels,
         modules=modules,
         dkms=dkms.read_tool(root),
@@ -108,6 +120,34 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
     )
+
+
+def _host(machine: Machine, kernels: Iterable[Kernel], packages: remembered.Packages) -> Host:
+    root = machine.root
+    bootable = [kernel.release for kernel in kernels if kernel.bootable]
+    next_boot = bootloader.next_boot(root, bootable)
+    return Host(
+        name=os.uname().nodename if root.is_host else str(root.path),
+        root=str(root.path),
+        system=_system(root),
+        architecture=os.uname().machine,
+        running=machine.running,
+        next_boot=next_boot.release if isinstance(next_boot, NextBoot) else next_boot,
+        package_format=machine.packages.format,
+        headers_package=packages.headers(KernelRelease("{kernel}")),
+        looked_at_ns=time.time_ns(),
+    )
+
+
+def _system(root: Root) -> str:
+    try:
+        lines = root.read_text("/etc/os-release").splitlines()
+    except OSError:
+        return "unknown system"
+    names = [
+        line.split("=", 1)[1].strip("\"'") for line in lines if line.startswith("PRETTY_NAME=")
+    ]
+    return names[0] if names else "unknown system"
 
 
 def _asked_for_in_vain(
@@ -125,33 +165,6 @@ def _asked_for_in_vain(
                 yield Unknown(f"dkms module {name}", f"no dkms module {name} is here")
 
 
-def _host(machine: Machine, bootable: list[Kernel]) -> Host:
-    root = machine.root
-    next_boot = bootloader.next_boot(root, [kernel.release for kernel in bootable])
-    return Host(
-        name=socket.gethostname() if root.is_host else str(root.path),
-        root=str(root.path),
-        system=_system(root),
-        architecture=os.uname().machine,
-        running=machine.running,
-        next_boot=next_boot.release if isinstance(next_boot, NextBoot) else next_boot,
-        package_format=machine.packages.format,
-        headers_package=machine.packages.headers_package(KernelRelease("{kernel}")),
-        looked_at_ns=time.time_ns(),
-    )
-
-
-def _system(root: Root) -> str:
-    try:
-        lines = root.read_text("/etc/os-release").splitlines()
-    except OSError:
-        return "unknown system"
-    names = [
-        line.split("=", 1)[1].strip("\"'") for line in lines if line.startswith("PRETTY_NAME=")
-    ]
-    return names[0] if names else "unknown system"
-
-
 def _loaded(machine: Machine) -> Union[Mapping[str, LoadedModule], Unknown, None]:
     # /sys tells of the kernel that really runs, whatever release the caller wants taken for it.
     if not machine.root.is_host or machine.running != KernelRelease(os.uname().release):
@@ -162,32 +175,54 @@ def _loaded(machine: Machine) -> Union[Mapping[str, LoadedModule], Unknown, None
 # ---- dkms modules
 
 
-def _modules(machine: Machine, policy: Policy) -> Union[tuple[DkmsModule, ...], Unknown]:
-    trees = dkms_tree.read_modules(machine.root)
+def _modules(
+    machine: Machine,
+    policy: Policy,
+    trees: Union[tuple[TreeModule, ...], Unknown],
+    packages: remembered.Packages,
+) -> Union[tuple[DkmsModule, ...], Unknown]:
     if isinstance(trees, Unknown):
         return trees
-    return tuple(_module(machine, policy, tree) for tree in trees)
+    owners = packages.owners([f"{tree.source}/dkms.conf" for tree in trees if tree.source])
+    return tuple(_module(machine, policy, tree, owners) for tree in trees)
 
 
-def _module(machine: Machine, policy: Policy, tree: TreeModule) -> DkmsModule:
+def _names(trees: Union[tuple[TreeModule, ...], Unknown], policy: Policy) -> frozenset[str]:
+    """Of all modules that were built or installed, as they are called inside an initramfs."""
+    if isinstance(trees, Unknown):
+        return frozenset()
+    return frozenset(
+        name.replace("-", "_")
+        for tree in trees
+        for build in _of_interest(tree, policy)
+        for name, _ in (*build.built, *build.installed)
+    )
+
+
+def _of_interest(tree: TreeModule, policy: Policy) -> Iterator[TreeBuild]:
+    return (each for each in tree.builds if not policy.kernels or each.kernel in policy.kernels)
+
+
+def _module(
+    machine: Machine, policy: Policy, tree: TreeModule, owners: Mapping[str, str]
+) -> DkmsModule:
     profile = policy.profile_of(tree.name)
     pointers = tuple(sorted(profile.pointers)) if profile is not None else ()
-    owner = machine.packages.owner_of(f"{tree.source}/dkms.conf") if tree.source else None
-    builds = (each for each in tree.builds if not policy.kernels or each.kernel in policy.kernels)
     module = DkmsModule(
         name=tree.name,
         version=tree.version,
         registered=tree.registered,
         source=tree.source,
         conf=tree.conf,
-        scan=map_reading.scan_sources(machine.root, tree.source or "", tree.conf),
+        scan=remembered.source_scan(machine, tree),
         builds=(),
         failed_log=tree.failed_log,
-        owner=owner if isinstance(owner, str) else None,
+        owner=owners.get(f"{tree.source}/dkms.conf"),
     )
     if not is_guarded(module, policy):
         pointers = ()
-    return replace(module, builds=tuple(_build(machine, each, pointers) for each in builds))
+    builds = (_build(machine, each, pointers) for each in _of_interest(tree, policy))
+    return replace(module, builds=tuple(builds))
 
 
 def _build(machine: Machine, tree: TreeBuild, pointers: tuple[str, ...]) -> DkmsBuild:
@@ -218,49 +253,26 @@ def _pair(
 ) -> DkmsPair:
     seen: ModuleFileSeen = MissingFile("(not installed)")
     if installed is not None:
-        seen = read_module(machine, installed, pointers)
+        seen = remembered.module_file(machine, installed, pointers)
     if built is None:
         return DkmsPair(name, MissingFile("(not built)"), seen)
     twin = _twin(machine, built, seen)
-    return DkmsPair(name, twin or read_module(machine, built, pointers), seen)
+    return DkmsPair(name, twin or remembered.module_file(machine, built, pointers), seen)
 
 
 def _twin(machine: Machine, path: str, seen: ModuleFileSeen) -> Optional[ModuleFile]:
     """Dkms's own copy, when it is byte for byte the installed file: then it is read only once."""
     if not isinstance(seen, ModuleFile):
         return None
-    times = _times(machine.root, path)
-    if times is None or times.size != seen.times.size:
+    times = remembered.times(machine, path)
+    if times is None or not remembered.is_copy(machine, path, times, seen.times):
         return None
-    try:
-        same = machine.memory.recall(
-            "same content",
-            (times, seen.times),
-            lambda: machine.root.read_bytes(path) == machine.root.read_bytes(seen.path),
-        )
-    except OSError:
-        return None
-    return replace(seen, path=path, times=times) if same else None
-
-
-def read_module(machine: Machine, path: str, pointers: Collection[str]) -> ModuleFileSeen:
-    """One module file, from memory when it has not changed."""
-    times = _times(machine.root, path)
-    read = partial(elf.read_module, machine.root, path, pointers)
-    return read() if times is None else machine.memory.recall(f"elf {pointers}", (times,), read)
-
-
-def _times(root: Root, path: str) -> Optional[FileTimes]:
-    try:
-        return root.times(path)
-    except OSError:
-        return None
+    return replace(seen, path=path, times=times)
 
 
 def _wanted(modules: Union[tuple[DkmsModule, ...], Unknown], policy: Policy) -> _Wanted:
     known = modules if isinstance(modules, tuple) else ()
     imports: dict[KernelRelease, set[str]] = {}
-    names: set[str] = set()
     options = set(_CONFIG_OPTIONS)
     pointed: set[str] = set()
     for module in known:
@@ -272,7 +284,6 @@ def _wanted(modules: Union[tuple[DkmsModule, ...], Unknown], policy: Policy) -> 
             pointed.update(profile.pointers.values())
         for build in module.builds:
             for pair in build.pairs:
-                names.add(pair.name.replace("-", "_"))
                 for seen in (pair.built, pair.installed):
                     if isinstance(seen, ModuleFile):
                         imports.setdefault(build.kernel, set()).update(seen.imports)
@@ -281,7 +292,6 @@ def _wanted(modules: Union[tuple[DkmsModule, ...], Unknown], policy: Policy) -> 
         imports={release: frozenset(each) for release, each in imports.items()},
         symbols=frozenset(pointed),
         options=frozenset(options),
-        modules=frozenset(names),
     )
 
 
@@ -293,46 +303,24 @@ def _bases(seen: ModuleFile) -> Iterator[str]:
 # ---- kernels
 
 
-def _kernels(
-    machine: Machine,
-    releases: Iterable[KernelRelease],
-    wanted: _Wanted,
-) -> tuple[Kernel, ...]:
-    releases = tuple(releases)
-    packages = machine.packages.kernel_packages(releases)
-    names = [] if isinstance(packages, Unknown) else _names(packages)
-    events = machine.packages.events(names)
-    # Decompressing initramfs images is most of a first look's work, and releases the lock of the
-    # interpreter.
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return tuple(
-            pool.map(
-                lambda release: _kernel(
-                    machine,
-                    release,
-                    packages if isinstance(packages, Unknown) else packages[release],
-                    events,
-                    wanted,
-                ),
-                releases,
-            )
-        )
-
-
-def _names(packages: Mapping[KernelRelease, tuple[KernelPackage, ...]]) -> list[str]:
-    return sorted({each.name for owners in packages.values() for each in owners})
+def _kernels(machine: Machine, parts: _Parts) -> tuple[Kernel, ...]:
+    packages = parts.packages
+    owners = {} if isinstance(packages, Unknown) else packages
+    names = sorted({each.name for of_kernel in owners.values() for each in of_kernel})
+    events = remembered.events(machine, names)
+    return tuple(_kernel(machine, release, parts, events) for release in parts.files)
 
 
 def _kernel(
     machine: Machine,
     release: KernelRelease,
-    packages: Union[tuple[KernelPackage, ...], Unknown],
+    parts: _Parts,
     events: Union[tuple[PackageEvent, ...], Unknown],
-    wanted: _Wanted,
 ) -> Kernel:
-    files = kernel_files.look(machine.root, release)
+    files, wanted = parts.files[release], parts.wanted
     if isinstance(files, Unknown):
         return _dark_kernel(release, files)
+    packages = parts.packages if isinstance(parts.packages, Unknown) else parts.packages[release]
     imports = wanted.imports.get(release, frozenset())
     config = _config(machine, files, wanted.options)
     headers = _headers(machine, files, imports)
@@ -347,7 +335,7 @@ def _kernel(
         headers=headers,
         witness_crcs=_witnesses(machine, files, owners, imports) if imports else {},
         index=_index(machine, release),
-        initramfs=_initramfs(machine, files, wanted.modules),
+        initramfs=_initramfs(parts, release),
         packages=packages,
         events=_events_of(events, owners),
         has_modules_tree=files.has_modules_tree,
@@ -388,14 +376,7 @@ def _config(
     machine: Machine, files: KernelFiles, options: frozenset[str]
 ) -> Union[KernelConfig, Unknown, None]:
     path = files.config_path
-    times = _times(machine.root, path) if path else None
-    if path is None or times is None:
-        return None
-    return machine.memory.recall(
-        f"config {sorted(options)}",
-        (times,),
-        partial(kernel_files.read_config, machine.root, path, options),
-    )
+    return remembered.config(machine, path, options) if path else None
 
 
 def _headers(
@@ -404,14 +385,10 @@ def _headers(
     if files.headers_path is None:
         return None
     for path in files.symvers_paths:
-        times = _times(machine.root, path)
+        times = remembered.times(machine, path)
         if times is None:
             continue
-        crcs = machine.memory.recall(
-            f"symvers {sorted(imports)}",
-            (times,),
-            partial(symbols.read_symvers, machine.root, path, imports),
-        )
+        crcs = remembered.symvers(machine, times, imports)
         if crcs is not None:
             return Headers(files.headers_path, path, crcs, times.size)
     return Headers(files.headers_path, None, {})
@@ -422,11 +399,10 @@ def _maps(
 ) -> tuple[Union[SymbolMap, Unknown], ...]:
     found: list[Union[SymbolMap, Unknown]] = []
     for path in files.map_paths:
-        times = _times(machine.root, path)
+        times = remembered.times(machine, path)
         if times is None:
             continue
-        read = partial(symbols.read_map, machine.root, path, wanted)
-        each = machine.memory.recall(f"map {sorted(wanted)}", (times,), read)
+        each = remembered.symbol_map(machine, times, wanted)
         if isinstance(each, Unknown) and each.garbled:
             # Cut short or censored: there, and as useless to a build as a stub.
             found.append(SymbolMap(path, real=False, symbol_count=0, addresses={}))
@@ -447,13 +423,9 @@ def _witnesses(
     count = _FEW_WITNESSES if images and images == headers else _MANY_WITNESSES
     found: dict[str, int] = {}
     for path in kernel_files.witness_paths(machine.root, files.release, count):
-        times = _times(machine.root, path)
-        if times is not None:
-            crcs = machine.memory.recall(
-                "crcs", (times,), partial(elf.read_crcs, machine.root, path)
-            )
-            if isinstance(crcs, Mapping):
-                found.update((name, crc) for name, crc in crcs.items() if name in imports)
+        crcs = remembered.crcs(machine, path)
+        if isinstance(crcs, Mapping):
+            found.update((name, crc) for name, crc in crcs.items() if name in imports)
     return found
 
 
@@ -475,21 +447,21 @@ def _index(machine: Machine, release: KernelRelease) -> Union[DepmodIndex, Unkno
     return kmod.read_index(machine.root, release)
 
 
-def _initramfs(
-    machine: Machine, files: KernelFiles, wanted: frozenset[str]
-) -> Union[Initramfs, Unknown, None]:
-    if machine.initramfs_tool is InitramfsTool.NONE or files.image is None:
+def _image(machine: Machine, files: Union[KernelFiles, Unknown]) -> Optional[remembered.Image]:
+    """The initramfs image of a kernel."""
+    tool = machine.initramfs_tool
+    if isinstance(files, Unknown) or files.image is None or tool is InitramfsTool.NONE:
         return None
-    for path in files.initramfs_paths:
-        times = _times(machine.root, path)
-        if times is not None:
-            read = partial(cpio.read_kernel_modules, machine.root, path, files.release, wanted)
-            found = machine.memory.recall(f"initramfs {sorted(wanted)}", (times,), read)
-            if isinstance(found, Unknown):
-                return found
-            held = {name: found.hashes.get(name, "") for name in found.names}
-            return Initramfs(path, times, held)
-    return None
+    seen = (remembered.times(machine, path) for path in files.initramfs_paths)
+    return next(((times, files.release) for times in seen if times is not None), None)
+
+
+def _initramfs(parts: _Parts, release: KernelRelease) -> Union[Initramfs, Unknown, None]:
+    image = parts.images[release]
+    if image is None:
+        return None
+    held = parts.held(image)
+    return held if isinstance(held, Unknown) else Initramfs(image[0].path, image[0], held)
 
 
 def _compiler(machine: Machine, files: KernelFiles) -> Optional[str]:

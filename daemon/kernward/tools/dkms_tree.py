@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Optional, Union
+from typing import Optional, Protocol, TypeVar, Union
 
 from kernward.core.facts import (
     BuildLog,
@@ -33,6 +34,8 @@ from kernward.tools.root import Root
 _TREE = "/var/lib/dkms"
 _SOURCES = "/usr/src"
 _MODULES = "/lib/modules"
+# Of the times in logs.
+_ZONE = "/etc/localtime"
 _NOT_A_VERSION = frozenset(("original_module",))
 # Kernel headers lie in /usr/src too, and have no dkms.conf.
 _SOURCE_FOLDER = re.compile(r"(.+?)-(\d.*)")
@@ -80,13 +83,31 @@ class TreeModule:
     failed_log: Union[BuildLog, Unknown, None] = None
 
 
-def read_modules(root: Root) -> Union[tuple[TreeModule, ...], Unknown]:
+_T = TypeVar("_T")
+
+
+class Recall(Protocol):
+    """Gives the answer, perhaps one that was kept under the very same state of these files."""
+
+    def __call__(
+        self, question: str, files: Iterable[FileTimes], answer: Callable[[], _T], /
+    ) -> _T:
+        """``answer()`` depends on the question and on these files only."""
+        ...
+
+
+def _anew(_question: str, _files: Iterable[FileTimes], answer: Callable[[], _T]) -> _T:
+    return answer()
+
+
+def read_modules(root: Root, recall: Recall = _anew) -> Union[tuple[TreeModule, ...], Unknown]:
     """All module versions that dkms knows or could be told of, by name and version.
 
     Half-removed folders, stray files and names that are no safe path component are left out.
+    Logs and dkms.conf files are read through ``recall``.
     """
     try:
-        return _Tree(root).modules()
+        return _Tree(root, recall).modules()
     except OSError as error:
         return Unknown("dkms tree", f"{error.filename or _TREE}: {error.strerror}")
     except ValueError as error:
@@ -94,15 +115,18 @@ def read_modules(root: Root) -> Union[tuple[TreeModule, ...], Unknown]:
 
 
 class _Tree:
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, recall: Recall) -> None:
         names = ("dkms_tree", "source_tree", "install_tree")
         settings = framework_settings(root, names)
         self._root = root
+        self._recall = recall
         self._tree, self._sources, modules = (
             _absolute(settings.get(name), default)
             for name, default in zip(names, (_TREE, _SOURCES, _MODULES))
         )
         self._no_means_no = no_means_no(root)
+        zone = self._times(_ZONE)
+        self._zone = (zone,) if zone is not None else ()
         self._overrides = frozenset(root.names("/etc/dkms"))
         self._places = ModulePlaces(root, modules, destination_rule(root))
 
@@ -142,7 +166,7 @@ class _Tree:
             # What an interrupted "dkms remove" leaves.
             return None
         builds = tuple(sorted(builds, key=lambda build: build.kernel))
-        failed_log = read_log(self._root, f"{folder}/build/make.log", finished=False)
+        failed_log = self._log(f"{folder}/build/make.log", finished=False)
         return TreeModule(name, version, True, source, conf, builds, failed_log)  # noqa: FBT003 - "registered", the third field
 
     def _build(
@@ -158,7 +182,7 @@ class _Tree:
             return None
         conf = self._conf_for(conf, name, version, target)
         built = self._built_files(folder, conf)
-        log = read_log(self._root, f"{folder}/log/make.log", finished=True)
+        log = self._log(f"{folder}/log/make.log", finished=True)
         looked_at = (f"{folder}/log/make.log", *(path for _, path in built))
         original = f"{self._tree}/{name}/original_module/{kernel}/{architecture}"
         return TreeBuild(
@@ -179,7 +203,11 @@ class _Tree:
         link = f"{self._tree}/{name}/kernel-{kernel}-{architecture}"
         root = self._root
         try:
-            return root.is_link(link) and root.resolve(link) == root.resolve(folder)
+            if not root.is_link(link):
+                return False
+            # What dkms writes; following all links of two paths takes much longer.
+            target = posixpath.join(posixpath.dirname(link), root.read_link(link))
+            return target == folder or root.resolve(link) == root.resolve(folder)
         except OSError:
             # A link in a loop.
             return False
@@ -221,7 +249,7 @@ class _Tree:
             source = f"{self._sources}/{folder}"
             if source in known or "dkms.conf" not in self._root.names(source):
                 continue
-            conf = read_conf(self._root, f"{source}/dkms.conf", no_means_no=self._no_means_no)
+            conf = self._read_conf(f"{source}/dkms.conf", ())
             named = _name_and_version(folder, conf)
             if named is not None:
                 conf = self._conf(source, *named)
@@ -237,9 +265,7 @@ class _Tree:
                 f"{self._tree}/{name}/{version}/source leads to no folder",
             )
         overrides = self._there(override_paths(name, version))
-        return read_conf(
-            self._root, f"{source}/dkms.conf", overrides, no_means_no=self._no_means_no
-        )
+        return self._read_conf(f"{source}/dkms.conf", overrides)
 
     def _conf_for(
         self,
@@ -255,10 +281,31 @@ class _Tree:
         overrides = self._there(override_paths(name, version, kernel, target[1]))
         if len(overrides) == len(self._there(override_paths(name, version))):
             return conf
-        return read_conf(self._root, conf.path, overrides, no_means_no=self._no_means_no)
+        return self._read_conf(conf.path, overrides)
 
     def _there(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(path for path in overrides if posixpath.basename(path) in self._overrides)
+
+    # ------------------------------------------------------------------ reading, or remembering
+
+    def _read_conf(self, path: str, overrides: tuple[str, ...]) -> Union[DkmsConf, Unknown]:
+        def read() -> Union[DkmsConf, Unknown]:
+            return read_conf(self._root, path, overrides, no_means_no=self._no_means_no)
+
+        seen = [self._times(each) for each in (path, *overrides)]
+        there = [times for times in seen if times is not None]
+        if len(there) < len(seen):
+            return read()
+        return self._recall(f"dkms.conf {self._no_means_no}", there, read)
+
+    def _log(self, path: str, *, finished: bool) -> Union[BuildLog, Unknown, None]:
+        def read() -> Union[BuildLog, Unknown, None]:
+            return read_log(self._root, path, finished=finished)
+
+        times = self._times(path)
+        if times is None:
+            return read()
+        return self._recall(f"make.log {finished}", (times, *self._zone), read)
 
     # ------------------------------------------------------------------ looking
 

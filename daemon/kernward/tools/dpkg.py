@@ -62,8 +62,7 @@ class Dpkg:
     def kernel_packages(self, releases: Collection[KernelRelease]) -> KernelPackages:
         """Owners of each release's parts, told by the file lists of the installed packages."""
         try:
-            names = self._names(_INFO)
-            stems = [name[: -len(".list")] for name in names if name.endswith(".list")]
+            stems = [name[: -len(".list")] for name in self._list_names()]
             of_any = [stem for stem in stems if _OF_ANY_RELEASE.fullmatch(stem)]
             databases = tuple(self._databases())
             return {
@@ -129,16 +128,36 @@ class Dpkg:
 
     def owner_of(self, path: str) -> Union[str, Unknown, None]:
         """Looks through every file list (tens of milliseconds): not for use in a loop."""
-        wanted = [
-            b"\n%s\n" % spelling.encode("utf-8", "surrogateescape") for spelling in _merged(path)
-        ]
+        owners = self.owners_of((path,))
+        return owners if isinstance(owners, Unknown) else owners.get(path)
+
+    def owners_of(self, paths: Collection[str]) -> Union[Mapping[str, str], Unknown]:
+        """One pass over all file lists."""
+        wanted = {path: _lines(*_merged(path)) for path in paths}
+        # Most lists have none of them, which one look for each file name tells.
+        tails = {line[line.rindex(b"/") :] for lines in wanted.values() for line in lines}
+        found: dict[str, str] = {}
         try:
-            for name in self._names(_INFO):
-                if name.endswith(".list") and _any_in(self._list(name), wanted):
-                    return name[: -len(".list")].partition(":")[0]
+            for name in self._list_names():
+                content = self._list(name)
+                if _any_in(content, tails):
+                    owner = name[: -len(".list")].partition(":")[0]
+                    owned = (path for path, lines in wanted.items() if _any_in(content, lines))
+                    found.update((path, owner) for path in owned if path not in found)
         except OSError as error:
-            return _could_not_look(f"owner of {path}", error)
-        return None
+            return _could_not_look(f"owner of {' and '.join(paths)}", error)
+        return found
+
+    def database_files(self) -> Union[tuple[FileTimes, ...], Unknown]:
+        """The status file, what dpkg has written since, and all file lists."""
+        paths = [_STATUS, _UPDATES, _INFO]
+        try:
+            paths += [f"{_UPDATES}/{name}" for name in self._names(_UPDATES)]
+            paths += [f"{_INFO}/{name}" for name in self._list_names()]
+            seen = (self._root.times(path) for path in paths)
+            return tuple(times for times in seen if times is not None)
+        except OSError as error:
+            return _could_not_look("package database", error)
 
     # ------------------------------------------------------------------ file lists
 
@@ -160,6 +179,9 @@ class Dpkg:
             modules = frozenset({PackageRole.MODULES})
             found.update({stem: found.get(stem, modules) | modules for stem in deputies})
         return found
+
+    def _list_names(self) -> list[str]:
+        return [name for name in self._names(_INFO) if name.endswith(".list")]
 
     def _list(self, name: str) -> bytes:
         try:
@@ -249,7 +271,11 @@ def _signs_of(release: KernelRelease) -> tuple[tuple[PackageRole, tuple[bytes, .
 
 
 def _spellings(*paths: str) -> tuple[bytes, ...]:
-    return tuple(b"\n%s\n" % each.encode() for path in paths for each in _merged(path))
+    return _lines(*(each for path in paths for each in _merged(path)))
+
+
+def _lines(*paths: str) -> tuple[bytes, ...]:
+    return tuple(b"\n%s\n" % path.encode("utf-8", "surrogateescape") for path in paths)
 
 
 def _merged(path: str) -> tuple[str, ...]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-import hashlib
 import io
 import os
 import pickle
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from typing import Optional, TypeVar, cast
@@ -60,10 +58,17 @@ class Memory:
             self._changed = True
         return value
 
+    def knows(self, question: str, files: Iterable[FileTimes]) -> bool:
+        """There is a kept answer, which ``recall`` will not have to work for."""
+        key = _key(question, files)
+        return key in self._kept or key in self._old
+
     def save(self) -> None:
         """Keep what was asked in this process, and only that: answers of vanished files go."""
         if self._path is None or not (self._changed or len(self._kept) < len(self._old)):
             return
+        import tempfile  # noqa: PLC0415 - slow to import, and an unchanged memory is not written
+
         folder = os.path.dirname(self._path)
         with contextlib.suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -80,7 +85,7 @@ class Memory:
 
 def memory_path(root: str) -> Optional[str]:
     """Where the memory of a root lies: root's own under /var/cache, else in the user's cache."""
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    name = "host" if root == "/" else _digest(root)
     if os.geteuid() == 0:
         folder = "/var/cache/kernward"
     else:
@@ -88,12 +93,26 @@ def memory_path(root: str) -> Optional[str]:
         if home in {"", "/", "~"}:
             return None
         folder = os.path.join(home, ".cache", "kernward")
-    return os.path.join(folder, f"seen-{digest}")
+    return os.path.join(folder, f"seen-{name}")
 
 
-def _key(question: str, files: tuple[FileTimes, ...]) -> str:
-    text = repr((question, files)).encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+def _digest(root: str) -> str:
+    import hashlib  # noqa: PLC0415 - slow to import, and a host needs none
+
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+
+
+def _key(question: str, files: Iterable[FileTimes]) -> str:
+    """Names a question and all that statx told, in full: no two of them can be taken for one.
+
+    Neither holds a zero byte. (A digest would be shorter, and loading hashlib takes longer than
+    all that a memory does.)
+    """
+    parts = [question]
+    for each in files:
+        times = f"{each.mtime_ns} {each.ctime_ns} {each.birth_ns}"
+        parts.append(f"{each.path}\0{each.device} {each.inode} {each.size} {times}")
+    return "\0".join(parts)
 
 
 def _load(path: str) -> dict[str, bytes]:

@@ -62,3 +62,11 @@ class PackageDatabase(Protocol):
     def owner_of(self, path: str) -> Union[str, Unknown, None]:
         """The package that brought the file at this absolute path; None: none did."""
         ...
+
+    def owners_of(self, paths: Collection[str]) -> Union[Mapping[str, str], Unknown]:
+        """The same for many; a path that no package brought is no key."""
+        ...
+
+    def database_files(self) -> Union[tuple[FileTimes, ...], Unknown]:
+        """What answers about packages and owners come from: the same while all of this is."""
+        ...
