@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from builders import (
     K,
     a_build,
     a_dkms_module,
+    a_headers_package,
     a_kernel,
+    a_package,
     a_policy,
     a_profile,
     an_initramfs,
@@ -20,7 +23,7 @@ from builders import (
     found,
 )
 from kernward.core.diagnose import diagnose
-from kernward.core.facts import KernelRelease, Room, Toolchain, Unknown
+from kernward.core.facts import KernelPackage, KernelRelease, Room, Toolchain, Unknown
 from kernward.core.policy import Policy
 
 UNBUILT = a_dkms_module(builds=())
@@ -52,9 +55,23 @@ def test_missing_headers_hold_where_a_build_is_needed(
     assert found(an_inventory(kernel, modules=(module,))) == expected
 
 
-def test_missing_headers_name_the_package() -> None:
-    told = by_code(diagnose(an_inventory(BARE, modules=(UNBUILT,)), Policy()))["headers-missing"]
-    assert told.next_step == f"Install them: apt install linux-headers-{K}"
+@pytest.mark.parametrize(
+    ("packages", "command"),
+    [
+        ((a_package(f"linux-image-{K}"),), f"apt install linux-headers-{K}"),
+        # The package is there and its link is not: apt would call it installed and do nothing.
+        (
+            (a_package(f"linux-image-{K}"), a_headers_package()),
+            f"apt install --reinstall linux-headers-{K}",
+        ),
+    ],
+)
+def test_missing_headers_name_the_package(
+    packages: tuple[KernelPackage, ...], command: str
+) -> None:
+    inventory = an_inventory(replace(BARE, packages=packages), modules=(UNBUILT,))
+    told = by_code(diagnose(inventory, Policy()))["headers-missing"]
+    assert told.next_step == f"Install them: {command}"
 
 
 def test_a_sound_fallback_kernel_needs_no_headers() -> None:

@@ -81,6 +81,12 @@ def test_a_sound_host_has_no_finding() -> None:
         (a_dkms_module(builds=(a_build(pairs=()),)), ["hold file-missing"]),
         (a_dkms_module(source=None), ["hold source-broken"]),
         (a_dkms_module(conf=Unknown("dkms.conf", "not allowed")), ["hold source-broken"]),
+        # Emptied by a power cut; dkms refuses it, whatever it asked for before.
+        (
+            a_dkms_module(conf=a_conf(package_name="", autoinstall=False)),
+            ["hold source-broken"],
+        ),
+        (a_dkms_module(conf=a_conf(package_name="", unreadable=("PACKAGE_NAME",))), []),
         (NO_SOURCE, ["info leftover-tree"]),
     ],
 )

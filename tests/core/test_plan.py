@@ -17,6 +17,7 @@ from builders import (
     a_build,
     a_conf,
     a_dkms_module,
+    a_file,
     a_kernel,
     a_loaded,
     a_module_file,
@@ -112,6 +113,8 @@ def with_pair(**changes: Any) -> DkmsModule:
         # No good copy to put back: it is built again.
         (with_pair(built=GONE), REBUILD),
         (with_pair(built=DAMAGED, installed=GONE), REBUILD),
+        # Its own copy was changed after it was installed: that is the damaged one.
+        (with_pair(built=a_module_file(content="other", times=a_file("b", mtime=900))), REBUILD),
         (a_dkms_module(builds=(a_build(pairs=()),)), REBUILD),
         (
             with_pair(

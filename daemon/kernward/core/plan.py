@@ -146,8 +146,14 @@ def _good_copy(subject: Subject, own: Sequence[Finding]) -> bool:
 
 
 def _is_good(subject: Subject, pair: DkmsPair) -> bool:
+    built, installed = pair.built, pair.installed
+    if not isinstance(built, ModuleFile):
+        return False
+    if isinstance(installed, ModuleFile) and built.times.mtime_ns > installed.times.mtime_ns:
+        # dkms installs what it has built: its own copy is the one that was changed since then.
+        return False
     # The findings tell of the installed file; what would be put in its place is another one.
-    return isinstance(pair.built, ModuleFile) and not file_troubles(subject, pair.built)
+    return not file_troubles(subject, built)
 
 
 def _blocked(work: _Work) -> Iterator[Unfixable]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import Initramfs
+from kernward.core.facts import Initramfs, PackageRole
 from kernward.core.findings import Finding, Severity
 from kernward.core.remedies import Remedy, remedy_of
+from kernward.core.timeline import packages_with
 
 _MIB = 1 << 20
 
@@ -39,13 +40,19 @@ def _matters_soon(subject: Subject) -> bool:
 
 
 def _headers_missing(subject: Subject, *, needs_build: bool) -> Finding:
-    host = subject.inventory.host
-    package = host.headers_package.replace("{kernel}", subject.kernel.release.text)
+    release = subject.kernel.release
+    needed = "A build is needed now." if needs_build else "Nothing has to be built now."
+    package = subject.inventory.host.headers_package.replace("{kernel}", release.text)
+    command = f"apt install {package}"
+    if any(each.name == package for each in packages_with(subject.kernel, PackageRole.HEADERS)):
+        # apt would call them installed and do nothing.
+        command = f"apt install --reinstall {package}"
+        needed = f"{package} is installed, but /lib/modules/{release}/build leads nowhere. {needed}"
     return subject.finding(
         "headers-missing",
-        "A build is needed now." if needs_build else "Nothing has to be built now.",
+        needed,
         severity=Severity.HOLD if needs_build else Severity.WARN,
-        detail_command=f"apt install {package}",
+        detail_command=command,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from kernward.core.diagnose.subject import Subject, may_replace, version_key
+from kernward.core.diagnose.subject import Subject, conf_trouble, may_replace, version_key
 from kernward.core.facts import (
     BuildLog,
     DkmsPair,
@@ -45,9 +45,10 @@ def _source(subject: Subject) -> Iterator[Finding]:
         yield subject.finding(
             "source-broken", f"/var/lib/dkms/{module.name}/{module.version}/source leads nowhere."
         )
-    elif isinstance(module.conf, Unknown):
-        detail = f"{module.conf.what}: {module.conf.reason}."
-        yield subject.finding("source-broken", detail)
+    else:
+        trouble = conf_trouble(module)
+        if trouble is not None:
+            yield subject.finding("source-broken", trouble)
 
 
 def _failed_here(subject: Subject) -> Optional[BuildLog]:

@@ -126,11 +126,22 @@ def is_guarded(module: DkmsModule, policy: Policy) -> bool:
         return False
     if names & policy.guard or policy.profile_of(module.name) is not None:
         return True
-    if isinstance(module.conf, DkmsConf):
+    if isinstance(module.conf, DkmsConf) and conf_trouble(module) is None:
         return module.conf.autoinstall
     # An unreadable dkms.conf may well ask for AUTOINSTALL: what cannot be read is guarded, unless
     # it is a bare folder that some removal left behind.
     return module.source is not None or bool(module.builds)
+
+
+def conf_trouble(module: DkmsModule) -> Optional[str]:
+    """Why dkms cannot use its dkms.conf; None where it can."""
+    conf = module.conf
+    if not isinstance(conf, DkmsConf):
+        return f"{conf.what}: {conf.reason}."
+    if not conf.package_name and "PACKAGE_NAME" not in conf.unreadable:
+        # All versions refuse it; an empty or cut-off file is what a power cut leaves.
+        return f"{conf.path} names no PACKAGE_NAME."
+    return None
 
 
 def is_selected(module: DkmsModule, policy: Policy) -> bool:
