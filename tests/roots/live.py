@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -62,6 +64,30 @@ class LiveRoot:
         return self._run(
             argv, {"TERM": os.environ.get("TERM", "dumb")}, _LIMIT_S, shown=True
         ).returncode
+
+    @contextmanager
+    def started(
+        self, *argv: str, terminal: Optional[int] = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A program inside, not waited for until the end of the block: by then it must have ended.
+
+        Its output is piped. ``terminal`` is a descriptor to be all three of its streams instead.
+        """
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            overlay.inside(self.path, argv, self._binds),
+            env={**_ENVIRONMENT, "PATH": overlay.SEARCH_PATH, "TERM": "xterm"},
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=pipe if terminal is None else terminal,
+            stderr=pipe if terminal is None else terminal,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def shell(self, script: str, *, check: bool = True) -> Done:
         """Run a constant piece of shell inside."""

@@ -106,6 +106,19 @@ def fresh(layers: Sequence[Path]) -> Iterator[Path]:
         yield tree
 
 
+@contextmanager
+def mounted_over(target: Path, *options: str) -> Iterator[None]:
+    """Another file system over a folder of a mounted root, as long as the block lasts.
+
+    ``options`` are those of mount(8) before the target: a small tmpfs, a read-only bind.
+    """
+    subprocess.run(["mount", *options, str(target)], check=True, timeout=60)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(target)], check=True, timeout=60)
+
+
 def inside(tree: Path, argv: Sequence[str], binds: Mapping[Path, str]) -> list[str]:
     """The command that runs ``argv`` with ``tree`` as its root.
 
@@ -129,7 +142,7 @@ def run(
     """
     done = subprocess.run(
         argv,
-        env={**environment, "PATH": _SEARCH_PATH},
+        env={**environment, "PATH": SEARCH_PATH},
         stdin=subprocess.DEVNULL,
         stdout=None if shown else subprocess.PIPE,
         stderr=None if shown else subprocess.PIPE,
@@ -150,7 +163,7 @@ def run_here(argv: Sequence[str], *, timeout_s: float) -> Done:
 
 
 # What a chroot needs; that of whoever runs the tests may name folders that are not in there.
-_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @functools.cache
