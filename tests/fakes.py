@@ -57,7 +57,10 @@ def write_files(root: Path, files: Mapping[str, Content]) -> None:
         if isinstance(content, Link):
             path.symlink_to(content.target)
         else:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            data = (
+                content if isinstance(content, bytes) else content.encode(errors="surrogateescape")
+            )
+            path.write_bytes(data)
 
 
 def debian_root(

@@ -18,7 +18,7 @@ from kernward import __version__
 if TYPE_CHECKING:
     import threading
 
-    from kernward.core.facts import KernelRelease
+    from kernward.core.facts import Inventory, KernelRelease
     from kernward.core.findings import Finding
     from kernward.core.outcomes import Report, Verdict
     from kernward.core.steps import Plan
@@ -152,7 +152,7 @@ def _inventory(options: argparse.Namespace) -> int:
         _print_json(inventory_dict(seen.inventory))
     else:
         _print_lines(inventory_lines(seen.inventory))
-    return SOUND
+    return BLIND if _is_blind(seen.inventory) else SOUND
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -248,7 +248,8 @@ def _timeline(options: argparse.Namespace) -> int:
         _print_json(timeline_dict(kernel, entries))
     else:
         _print_lines(timeline_lines(kernel, entries))
-    return SOUND
+        _print_blind(seen.inventory)
+    return BLIND if _is_blind(seen.inventory) else SOUND
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -285,7 +286,10 @@ def _doctor(options: argparse.Namespace) -> int:
         _print_json(doctor_dict(found))
     else:
         _print_lines(doctor_lines(found))
-    return HOLDS if any(each.mark is Mark.MISSING for each in found) else SOUND
+        _print_blind(seen.inventory)
+    if any(each.mark is Mark.MISSING for each in found):
+        return HOLDS
+    return BLIND if _is_blind(seen.inventory) else SOUND
 
 
 _VERBS = {
@@ -336,6 +340,19 @@ def _release(text: str, where: str) -> KernelRelease:
 
 def _exit_code(verdict: Verdict) -> int:
     return {"open": SOUND, "held": HOLDS, "unknown": BLIND}[verdict.state.value]
+
+
+def _is_blind(inventory: Inventory) -> bool:
+    from kernward.core.render import blind_spots  # noqa: PLC0415
+
+    return any(True for _ in blind_spots(inventory))
+
+
+def _print_blind(inventory: Inventory) -> None:
+    from kernward.core.render import blind_lines  # noqa: PLC0415
+
+    for line in blind_lines(inventory):
+        print(line, file=sys.stderr)
 
 
 def _counts(seen: Look) -> tuple[int, int]:

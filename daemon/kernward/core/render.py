@@ -80,10 +80,14 @@ def finding_lines(each: Finding) -> Iterator[str]:
     """One finding: what, why, what was seen, what next."""
     yield from _wrapped(f"{each.severity.value:<4}  {each.code}  ", each.summary, indent=6)
     yield from _wrapped("      ", each.explanation)
+    yield from _evidence_lines(each)
+    yield from _wrapped("      Next: ", each.next_step, indent=12)
+
+
+def _evidence_lines(each: Finding) -> Iterator[str]:
     for item in each.evidence:
         when = f"{_clock(item.when)}  " if item.when else ""
         yield from _wrapped("      - ", f"{when}{item.what}  [{item.source}]", indent=8)
-    yield from _wrapped("      Next: ", each.next_step, indent=12)
 
 
 def verdict_line(verdict: Verdict, kernels: int, modules: int) -> str:
@@ -106,6 +110,7 @@ def plan_lines(plan: Plan, commands: Mapping[Step, tuple[str, ...]]) -> Iterator
             yield from _wrapped("       $ ", shlex.join(commands[step]), indent=9)
     for each in plan.unfixable:
         yield from _wrapped("  !  ", f"{each.finding.summary}. {each.reason}", indent=5)
+        yield from _evidence_lines(each.finding)
 
 
 def step_text(step: Step) -> str:
@@ -175,6 +180,11 @@ def inventory_lines(inventory: Inventory) -> Iterator[str]:
         for build in module.builds:
             words = f"{build.kernel}  {build.state.value}{_build_words(build)}"
             yield from _wrapped("    ", words, indent=8)
+    yield from blind_lines(inventory)
+
+
+def blind_lines(inventory: Inventory) -> Iterator[str]:
+    """What could not be looked at, and why."""
     for each in blind_spots(inventory):
         yield from _wrapped("could not look: ", f"{each.what}: {each.reason}", indent=4)
 
