@@ -7,6 +7,7 @@ The verdict is computed from the second look, never from what the steps returned
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import Inventory
@@ -16,9 +17,11 @@ from kernward.core.plan import plan
 from kernward.core.policy import Policy
 from kernward.core.steps import Plan
 from kernward.core.verdict import verdict
-from kernward.execute import Observer, execute
 from kernward.inventory import take_inventory
 from kernward.machine import Machine
+
+if TYPE_CHECKING:
+    from kernward.execute import Observer
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def repair(machine: Machine, policy: Policy, seen: Look, observer: Observer) -> 
     """Carry out the plan of a look, then look again."""
     # What a repair drives takes time to load, and the reading verbs have no use for it.
     from kernward.actions import actions_for  # noqa: PLC0415
+    from kernward.execute import execute  # noqa: PLC0415
 
     actions = actions_for(machine, policy, seen.inventory, observer.stopping)
     results = execute(seen.plan, actions, observer)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from kernward.core.facts import InitramfsTool, KernelRelease
 from kernward.errors import KernwardError, SettingsInvalidError
@@ -15,7 +14,11 @@ from kernward.tools.initramfs import Initramfs, installed_tool
 from kernward.tools.memory import Memory, memory_path
 from kernward.tools.packages import PackageDatabase
 from kernward.tools.root import Root
-from kernward.tools.run import Run, run
+
+if TYPE_CHECKING:
+    import threading
+
+    from kernward.tools.run import Command, Completed, OnLine, Run
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,19 @@ def detect(root: Root, running: Optional[KernelRelease], limits: Limits) -> Mach
         packages=Dpkg(root),
         initramfs_tool=tool,
         memory=Memory(memory_path(os.path.realpath(root.path))),
-        run=run,
+        run=_run,
         limits=limits,
     )
+
+
+def _run(
+    command: Command,
+    on_line: Optional[OnLine] = None,
+    stopping: Optional[threading.Event] = None,
+) -> Completed:
+    from kernward.tools.run import run  # noqa: PLC0415 - slow to import, and a look runs nothing
+
+    return run(command, on_line, stopping)
 
 
 def _running_release() -> KernelRelease:
@@ -77,7 +90,7 @@ def open_root(folder: str) -> Root:
         raise SettingsInvalidError(
             f"--root {folder}: no such directory", "name the folder where the root is mounted"
         )
-    return Root(Path(folder))
+    return Root(folder)
 
 
 def initramfs_of(machine: Machine) -> Optional[Initramfs]:

@@ -9,7 +9,6 @@ a later file with the same name replaces an earlier one, an empty one masks it.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -193,6 +192,8 @@ def _parse(path: str, data: bytes) -> _Document:
 def _check_keys(document: _Document, table: _Table, known: Sequence[str], where: str) -> None:
     for key in table:
         if key not in known:
+            import difflib  # noqa: PLC0415 - slow to import, and settings are seldom wrong
+
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
             raise document.error(key, f"unknown key {key!r}{where}", hint)

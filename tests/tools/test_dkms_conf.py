@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernward.core.facts import DkmsConf, KernelRelease, Unknown
-from kernward.tools.dkms_conf import framework_settings, override_paths, read_conf
+from kernward.tools.dkms_conf import framework_settings, read_conf
+from kernward.tools.dkms_names import framework_paths, override_paths
 from kernward.tools.root import Root
 from kernward.tools.shell_script import read_script
 from kernward.tools.shell_values import ShellValues
@@ -215,7 +216,8 @@ def test_framework_settings_come_from_all_its_files(tmp_path: Path) -> None:
     (parts / "x.conf").write_text("install_tree=/m\nsource_tree=$(pwd)\n")
     (parts / "ignored").write_text("dkms_tree=/other\n")
     names = ("dkms_tree", "source_tree", "install_tree")
-    assert framework_settings(Root(tmp_path), names) == {
+    root = Root(tmp_path)
+    assert framework_settings(root, framework_paths(root), names) == {
         "dkms_tree": "/srv/dkms",
         "install_tree": "/m",
     }

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernward.core.facts import SECOND_NS, PackageAction, PackageEvent, Unknown
-from kernward.tools.dpkg_log import history_files, read_events
+from kernward.tools.dpkg_log import read_events
+from kernward.tools.dpkg_log_files import history_files
 from kernward.tools.root import Root
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "dpkg"

@@ -9,14 +9,16 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from kernward.core.facts import DkmsTool, ForcedRebuild, KernelRelease, Unknown
 from kernward.errors import KernwardError
 from kernward.tools.dkms_script import script_text
 from kernward.tools.dkms_tree import TreeBuild, TreeModule, read_modules
 from kernward.tools.root import Root
-from kernward.tools.run import Command, Completed, run
+
+if TYPE_CHECKING:
+    from kernward.tools.run import Command, Completed
 
 __all__ = [
     "DkmsExit",
@@ -47,7 +49,7 @@ _NO_REMAKE_INITRD = (3,)
 
 
 def read_tool(
-    root: Root, run: Callable[[Command], Completed] = run
+    root: Root, run: Optional[Callable[[Command], Completed]] = None
 ) -> Union[DkmsTool, Unknown, None]:
     """The installed dkms, None where there is none.
 
@@ -72,11 +74,13 @@ def read_tool(
     )
 
 
-def _asked(root: Root, run: Callable[[Command], Completed]) -> Optional[str]:
+def _asked(root: Root, run: Optional[Callable[[Command], Completed]]) -> Optional[str]:
     if not root.is_host:
         return None
+    from kernward.tools import run as spawner  # noqa: PLC0415 - slow to import, seldom needed
+
     try:
-        answered = run(Command(("dkms", "--version"), _TIMEOUT_S))
+        answered = (run or spawner.run)(spawner.Command(("dkms", "--version"), _TIMEOUT_S))
     except KernwardError:
         return None
     found = _VERSION_ANSWERED.search(answered.stdout)

@@ -2,16 +2,18 @@
 
 dkms sources the file, writes each value out inside double quotes and sources that once more, so
 values are expanded twice (2.8.4, 3.0.10 and 3.2.2 alike); so does this reader. Where the file and
-its overrides lie is here too; what follows from the values is not.
+its overrides lie is told by dkms_names.py; what follows from the values is not known here.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from typing import Optional, Union
 
-from kernward.core.facts import BuiltModule, DkmsConf, KernelRelease, Unknown
+from kernward.core.facts import BuiltModule, DkmsConf, Unknown
+from kernward.tools.dkms_names import is_safe_component
 from kernward.tools.root import Root
 from kernward.tools.shell_script import read_script
 from kernward.tools.shell_values import ShellValues
@@ -47,12 +49,6 @@ _PER_MODULE = (
 )
 _IDENTIFYING = frozenset(("PACKAGE_NAME", "PACKAGE_VERSION", *_PER_MODULE))
 _WHITESPACE = re.compile(r"[ \t\n]+")
-_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~:@-]{0,127}")
-
-
-def is_safe_component(name: str) -> bool:
-    """It can stand as one path component and as one argument that no tool takes for an option."""
-    return _COMPONENT.fullmatch(name) is not None
 
 
 def read_conf(
@@ -79,38 +75,14 @@ def read_conf(
         return Unknown(inside, f"{inside}: a value is not a shell word: {error}")
 
 
-def override_paths(
-    module: str,
-    version: str,
-    kernel: Optional[KernelRelease] = None,
-    architecture: str = "",
-) -> tuple[str, ...]:
-    """The files in /etc/dkms that dkms reads over a dkms.conf, weakest first, there or not.
+def framework_settings(root: Root, paths: Sequence[str], names: tuple[str, ...]) -> dict[str, str]:
+    """Settings of dkms itself that are certainly set, later files over earlier ones.
 
-    The two ``--`` forms are newer than 3.0.10 (3.2.2 reads them); before, nobody has such a file.
-    """
-    paths = [f"{module}.conf", f"{module}-{version}.conf"]
-    if kernel is not None:
-        paths += [
-            f"{module}-{version}-{kernel}.conf",
-            f"{module}-{version}-{kernel}-{architecture}.conf",
-            f"{module}--{kernel}.conf",
-            f"{module}--{kernel}-{architecture}.conf",
-        ]
-    return tuple(f"/etc/dkms/{path}" for path in paths)
-
-
-def framework_settings(root: Root, names: tuple[str, ...]) -> dict[str, str]:
-    """Settings of /etc/dkms/framework.conf and framework.conf.d that are certainly set.
-
-    Raises OSError where a file is there and cannot be read, ValueError where it is no shell text.
+    Raises OSError where a file cannot be read, ValueError where it is no shell text.
     """
     values = ShellValues(frozenset())
-    folder = "/etc/dkms/framework.conf.d"
-    parts = [f"{folder}/{name}" for name in root.names(folder) if name.endswith(".conf")]
-    for path in ("/etc/dkms/framework.conf", *parts):
-        if root.exists(path):
-            read_script(_text(root, path), values)
+    for path in paths:
+        read_script(_text(root, path), values)
     return {name: value for name in names if (value := values.scalar(name))}
 
 

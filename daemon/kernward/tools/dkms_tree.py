@@ -20,15 +20,14 @@ from kernward.core.facts import (
     KernelRelease,
     Unknown,
 )
-from kernward.tools.dkms_conf import (
-    framework_settings,
-    is_safe_component,
-    override_paths,
-    read_conf,
-)
-from kernward.tools.dkms_log import read_log
+from kernward.tools.dkms_names import framework_paths, is_safe_component, override_paths
 from kernward.tools.dkms_script import no_means_no
-from kernward.tools.module_places import MODULE_SUFFIXES, ModulePlaces, destination_rule
+from kernward.tools.module_places import (
+    MODULE_SUFFIXES,
+    OS_RELEASE,
+    ModulePlaces,
+    destination_rule,
+)
 from kernward.tools.root import Root
 
 _TREE = "/var/lib/dkms"
@@ -117,9 +116,9 @@ def read_modules(root: Root, recall: Recall = _anew) -> Union[tuple[TreeModule, 
 class _Tree:
     def __init__(self, root: Root, recall: Recall) -> None:
         names = ("dkms_tree", "source_tree", "install_tree")
-        settings = framework_settings(root, names)
         self._root = root
         self._recall = recall
+        settings = self._settings(names)
         self._tree, self._sources, modules = (
             _absolute(settings.get(name), default)
             for name, default in zip(names, (_TREE, _SOURCES, _MODULES))
@@ -128,7 +127,8 @@ class _Tree:
         zone = self._times(_ZONE)
         self._zone = (zone,) if zone is not None else ()
         self._overrides = frozenset(root.names("/etc/dkms"))
-        self._places = ModulePlaces(root, modules, destination_rule(root))
+        rule = self._remembered("destination", OS_RELEASE, lambda: destination_rule(root))
+        self._places = ModulePlaces(root, modules, rule)
 
     def modules(self) -> tuple[TreeModule, ...]:
         found = {(module.name, module.version): module for module in self._registered()}
@@ -288,24 +288,40 @@ class _Tree:
 
     # ------------------------------------------------------------------ reading, or remembering
 
+    # Readers are imported by who calls them: most looks find nothing new to read.
+
+    def _remembered(self, question: str, paths: Iterable[str], answer: Callable[[], _T]) -> _T:
+        seen = [self._times(path) for path in paths]
+        return self._recall(question, [times for times in seen if times is not None], answer)
+
+    def _settings(self, names: tuple[str, ...]) -> dict[str, str]:
+        paths = framework_paths(self._root)
+
+        def read() -> dict[str, str]:
+            from kernward.tools.dkms_conf import framework_settings  # noqa: PLC0415
+
+            return framework_settings(self._root, paths, names)
+
+        return self._remembered("framework.conf", paths, read)
+
     def _read_conf(self, path: str, overrides: tuple[str, ...]) -> Union[DkmsConf, Unknown]:
         def read() -> Union[DkmsConf, Unknown]:
+            from kernward.tools.dkms_conf import read_conf  # noqa: PLC0415
+
             return read_conf(self._root, path, overrides, no_means_no=self._no_means_no)
 
-        seen = [self._times(each) for each in (path, *overrides)]
-        there = [times for times in seen if times is not None]
-        if len(there) < len(seen):
-            return read()
-        return self._recall(f"dkms.conf {self._no_means_no}", there, read)
+        question = f"dkms.conf {self._no_means_no} {path}"
+        return self._remembered(question, (path, *overrides), read)
 
     def _log(self, path: str, *, finished: bool) -> Union[BuildLog, Unknown, None]:
         def read() -> Union[BuildLog, Unknown, None]:
+            from kernward.tools.dkms_log import read_log  # noqa: PLC0415
+
             return read_log(self._root, path, finished=finished)
 
+        # Most modules have no log of a failed build.
         times = self._times(path)
-        if times is None:
-            return read()
-        return self._recall(f"make.log {finished}", (times, *self._zone), read)
+        return self._recall(f"make.log {finished}", (times, *self._zone), read) if times else read()
 
     # ------------------------------------------------------------------ looking
 

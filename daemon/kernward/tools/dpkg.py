@@ -18,7 +18,7 @@ from kernward.core.facts import (
     PackageRole,
     Unknown,
 )
-from kernward.tools.dpkg_log import history_files, read_events
+from kernward.tools.dpkg_log_files import history_files
 from kernward.tools.locks import lock_holder
 from kernward.tools.packages import KernelPackages
 from kernward.tools.root import Root
@@ -79,6 +79,8 @@ class Dpkg:
 
     def events(self, also: Collection[str] = ()) -> Union[tuple[PackageEvent, ...], Unknown]:
         """dpkg.log with all its rotated copies."""
+        from kernward.tools.dpkg_log import read_events  # noqa: PLC0415 - slow to import
+
         # Each mark costs a pass over all logs; most owners are found by those of their kind.
         others = [name.encode() for name in also if not _OURS.fullmatch(name.encode())]
         ours = re.compile(b"|".join([_OURS.pattern, *(re.escape(name) for name in others)]))

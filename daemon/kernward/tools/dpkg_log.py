@@ -20,18 +20,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional, Union
 
-from kernward.core.facts import SECOND_NS, FileTimes, Moment, PackageAction, PackageEvent, Unknown
+from kernward.core.facts import SECOND_NS, Moment, PackageAction, PackageEvent, Unknown
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import open_plain
+from kernward.tools.dpkg_log_files import FOLDER, NAME, ZONE
 from kernward.tools.root import Root
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-_FOLDER = "/var/log"
-_ZONE = "/etc/localtime"
-# Numbered, or dated (logrotate's dateext), and compressed with whatever logrotate was told to use.
-_NAME = re.compile(r"dpkg\.log(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst|lzma))?")
 # A year of a busy machine is some 10 MB; a gzip bomb is not.
 _LONGEST_LOG_BYTES = 128 << 20
 # A line earlier than the one before it by less than this was written after a correction of the clock.
@@ -56,7 +53,7 @@ def read_events(
         zone = _zone(root)
         logs = sorted(_logs(root), key=lambda log: log.first_time)
     except OSError as error:
-        return Unknown("package history", f"{error.filename or _FOLDER}: {error.strerror}")
+        return Unknown("package history", f"{error.filename or FOLDER}: {error.strerror}")
     except ToolMissingError as error:
         return Unknown("package history", f"{error.message}; {error.hint}")
     clock = _Clock(zone)
@@ -78,16 +75,6 @@ def read_events(
     return tuple(told)
 
 
-def history_files(root: Root) -> Union[tuple[FileTimes, ...], Unknown]:
-    """What ``read_events`` reads: while all of this is the same, so is its answer."""
-    try:
-        paths = [f"{_FOLDER}/{name}" for name in root.names(_FOLDER) if _NAME.fullmatch(name)]
-        seen = (root.times(path) for path in (*paths, _ZONE))
-        return tuple(times for times in seen if times is not None)
-    except OSError as error:
-        return Unknown("package history", f"{_FOLDER}: {error.strerror}")
-
-
 @dataclass(frozen=True)
 class _Log:
     path: str
@@ -97,10 +84,10 @@ class _Log:
 
 def _logs(root: Root) -> Iterator[_Log]:
     # Newest (dpkg.log) first: a rotation meanwhile shows a file twice, and does not hide one.
-    for name in root.names(_FOLDER):
-        if not _NAME.fullmatch(name):
+    for name in root.names(FOLDER):
+        if not NAME.fullmatch(name):
             continue
-        path = f"{_FOLDER}/{name}"
+        path = f"{FOLDER}/{name}"
         content = _content(root, path)
         first = _TIME.search(content)
         if first is not None:
@@ -204,11 +191,11 @@ def _zone(root: Root) -> tzinfo:
     import zoneinfo  # noqa: PLC0415
 
     try:
-        return zoneinfo.ZoneInfo.from_file(io.BytesIO(root.read_bytes(_ZONE)))
+        return zoneinfo.ZoneInfo.from_file(io.BytesIO(root.read_bytes(ZONE)))
     except (FileNotFoundError, NotADirectoryError):
         return dt.timezone.utc
     except OSError as error:
-        raise OSError(error.errno, error.strerror, _ZONE) from error
+        raise OSError(error.errno, error.strerror, ZONE) from error
     except Exception:  # noqa: BLE001 - whatever a parser of binary data meets in garbage
         return dt.timezone.utc
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Callable, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Callable, Optional, Protocol, Union
 
 from kernward.core.facts import InitramfsTool, KernelRelease, Unknown
-from kernward.tools.cpio import InitramfsContent
 from kernward.tools.root import Root
-from kernward.tools.run import Command, Completed, OnLine
 
-RunWithLines = Callable[[Command, Optional[OnLine]], Completed]
+if TYPE_CHECKING:
+    # A look asks which tool is installed, and needs none of what they import.
+    from kernward.tools.cpio import InitramfsContent
+    from kernward.tools.run import Command, Completed, OnLine
+
+RunWithLines = Callable[["Command", Optional["OnLine"]], "Completed"]
 
 
 @dataclass(frozen=True)

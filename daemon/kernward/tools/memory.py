@@ -54,7 +54,7 @@ class Memory:
         value = answer()
         youngest = max((times.ctime_ns for times in seen), default=0)
         if not isinstance(value, Unknown) and time.time_ns() - youngest > _TOO_YOUNG_NS:
-            self._kept[key] = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            self._kept[key] = _pickled(value)
             self._changed = True
         return value
 
@@ -129,6 +129,18 @@ def _load(path: str) -> dict[str, bytes]:
             if made_by == _MADE_BY and isinstance(kept, dict):
                 return kept
     return {}
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, thing: object) -> object:
+        # Python 3.11 would have a member looked up with getattr, which a memory may not call.
+        return (type(thing), (thing.value,)) if isinstance(thing, enum.Enum) else NotImplemented
+
+
+def _pickled(value: object) -> bytes:
+    written = io.BytesIO()
+    _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(value)
+    return written.getvalue()
 
 
 class _Restricted(pickle.Unpickler):

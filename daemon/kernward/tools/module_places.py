@@ -11,11 +11,9 @@ from typing import Optional
 
 from kernward.core.facts import KernelRelease
 from kernward.tools.root import Root
-from kernward.tools.shell_script import read_script
-from kernward.tools.shell_values import ShellValues
 
 MODULE_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
-_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 # override_dest_module_location of dkms 2.8 to 3.2, by how the distribution's id begins.
 _RULES = (
     (("fedora", "rhel", "ovm"), "/extra"),
@@ -33,8 +31,11 @@ def destination_rule(root: Root) -> Optional[str]:
 
     Raises OSError.
     """
+    from kernward.tools.shell_script import read_script  # noqa: PLC0415 - slow to import, as below
+    from kernward.tools.shell_values import ShellValues  # noqa: PLC0415
+
     values = ShellValues(frozenset())
-    path = next((path for path in _OS_RELEASE if root.exists(path)), None)
+    path = next((path for path in OS_RELEASE if root.exists(path)), None)
     if path is None:
         return None
     try:

@@ -11,8 +11,7 @@ import errno
 import os
 import stat
 import struct
-from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from kernward.core.facts import SECOND_NS, FileTimes
 
@@ -25,7 +24,7 @@ _LARGEST_BYTES = 1 << 30
 class Root:
     """A directory that stands for ``/``. Paths given to its methods are absolute *inside* it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         self.path = path
         self.is_host = os.path.realpath(path) == "/"
         self._prefix = "" if self.is_host else os.path.realpath(path)
