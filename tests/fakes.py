@@ -7,6 +7,7 @@ be executed. A test that needs dkms or apt themselves belongs into ``tests/roots
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -175,7 +176,13 @@ class ScriptedRun:
         self._answers = answers
         self._output = output
 
-    def __call__(self, command: Command, on_line: Optional[OnLine] = None) -> Completed:
+    def __call__(
+        self,
+        command: Command,
+        on_line: Optional[OnLine] = None,
+        stopping: Optional[threading.Event] = None,
+    ) -> Completed:
+        assert stopping is not None, "what a repair runs can be stopped"
         self.asked.append(command)
         program = os.path.basename(command.argv[0])
         assert program in self._answers, f"nobody said what {command.argv} answers"
@@ -187,3 +194,35 @@ class ScriptedRun:
                 on_line(line)
         code = answer if isinstance(answer, int) else answer(command)
         return Completed(command.argv, code, self._output, "", 0.0)
+
+
+def dkms_build(module_file: Optional[bytes] = TRACKER, code: int = 0) -> Callable[[Command], int]:
+    """What ``dkms build`` does in the folder that stands in for MODULE/VERSION; None: no module."""
+
+    def build(command: Command) -> int:
+        argv = dict(zip(command.argv[2::2], command.argv[3::2]))
+        registered = f"/var/lib/dkms/{argv['--module']}/{argv['-v']}"
+        version = Path(next(source for source, target in command.binds if target == registered))
+        log = f"DKMS make.log for {argv['--module']}-{argv['-v']} for kernel {argv['--kernelver']} (x86_64)\n"
+        if module_file is None:
+            write_files(version, {"/build/make.log": f"{log}tracker.c:1: error: no such thing\n"})
+            return code
+        place = f"/{argv['--kernelver']}/x86_64"
+        write_files(
+            version,
+            {f"{place}/log/make.log": log, f"{place}/module/tracker.ko": module_file},
+        )
+        return code
+
+    return build
+
+
+def depmod(folder: Path) -> Callable[[Command], int]:
+    """Indexes the one module of the fake root."""
+
+    def index(command: Command) -> int:
+        tree = folder / "lib/modules" / command.argv[-1]
+        (tree / "modules.dep").write_text("updates/dkms/tracker.ko:\n")
+        return 0
+
+    return index

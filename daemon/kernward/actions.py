@@ -173,8 +173,9 @@ def _build(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
         log = built.log or ""
         tail = _log_tail(machine, log) or built.completed.lines[-_TAIL:]
         dkms_beside.discard(machine.root, built)
-        said = dkms.explain_exit(bench.tool.version, built.completed.returncode)
-        return Failed(said, tuple(tail), log)
+        # Somebody builds in dkms's own folder just now: the log could not be left there.
+        kept = log if log and machine.root.exists(log) else ""
+        return Failed(_failed(bench, built.completed).message, tuple(tail), kept)
     bench.built[_key(step)] = built
     return Done(f"{len(built.modules)} module file(s)")
 
