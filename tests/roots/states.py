@@ -73,6 +73,22 @@ def one_transaction(host: Host) -> None:
     host.install(host.headers, host.image)
 
 
+def one_transaction_image_named_first(host: Host) -> None:
+    """The ordinary upgrade with the packages named the other way round."""
+    host.install(host.image, host.headers)
+
+
+def one_transaction_with_a_dkms_package(host: Host) -> None:
+    """Headers, image and a -dkms package of Debian's in one apt run."""
+    host.install(host.headers, host.image, "acpi-call-dkms")
+
+
+def image_purged(host: Host) -> None:
+    """The newer kernel came in the ordinary way; then its image was purged, its headers stayed."""
+    one_transaction(host)
+    host.apt("purge", host.image)
+
+
 def image_first(host: Host) -> None:
     """The advised order: the image, and in a later apt run its headers."""
     host.install(host.image)
@@ -95,6 +111,41 @@ def ubuntu_one_transaction(host: Host) -> None:
     """The ordinary upgrade with Ubuntu's split packages."""
     host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD)
     one_transaction(host)
+
+
+def ubuntu_image_first(host: Host) -> None:
+    """The advised order with Ubuntu's split packages."""
+    host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD)
+    image_first(host)
+
+
+def unattended_headers_first(host: Host) -> None:
+    """A night of unattended-upgrades: two dpkg runs, and the headers happened to be first."""
+    _night(host, hash_seed="3")
+
+
+def unattended_image_first(host: Host) -> None:
+    """A night of unattended-upgrades: two dpkg runs, and the image happened to be first."""
+    _night(host, hash_seed="0")
+
+
+def unattended_together(host: Host) -> None:
+    """A night of unattended-upgrades with a metapackage that wants image and headers at once."""
+    _night(host, kernels.META_BOTH, hash_seed="3")
+
+
+def _night(host: Host, *more: str, hash_seed: str) -> None:
+    """New kernel metapackages appear, and unattended-upgrades installs them with its defaults.
+
+    Its minimal steps come in the order of a Python set of package names, so that on a real host
+    chance decides which is first. Here ``hash_seed`` does.
+    """
+    host.offer(kernels.MAIN, kernels.METAS_OLDER)
+    host.install("unattended-upgrades", kernels.META_IMAGE, kernels.META_HEADERS, *more)
+    allowed = 'Unattended-Upgrade::Origins-Pattern { "origin=*"; };\n'
+    (host / "/etc/apt/apt.conf.d/99local-archive").write_text(allowed)
+    host.offer(kernels.MAIN, kernels.METAS_OLDER, kernels.METAS_NEWER)
+    host.run("unattended-upgrade", "--verbose", environment={"PYTHONHASHSEED": hash_seed})
 
 
 State = Callable[[Host], None]
