@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fakes import RELEASE, TRACKER, Link, debian_root, stub_map, write_files
+from fakes import RELEASE, TRACKER, Link, debian_root, put_programs, stub_map, write_files
 from kernward import __version__
 from kernward.cli import main
 from kernward.core.catalogue import KINDS
 from kernward.tools.memory import memory_path
+from kernward.tools.own_lock import OwnLock
+from kernward.tools.root import Root
 
 INSTALLED = f"/lib/modules/{RELEASE}/updates/dkms/tracker.ko"
 READING = (
@@ -437,4 +442,110 @@ def test_repair_does_not_act_where_it_cannot_ask(broken: Path) -> None:
 
 def test_repair_of_a_sound_host_does_nothing_and_asks_nothing(root: Path) -> None:
     done = run("repair", root=root, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stdout) == (0, "open: nothing to repair\n")
+    assert (done.returncode, done.stdout) == (0, "sound: nothing to repair\n")
+
+
+# ---- repair from the outside
+
+# The echo of the version is what a look reads; the sleep is what a build would take.
+_SLOW_DKMS = 'echo "dkms-3.0.10"\necho building\ntrap "" TERM\nsleep 47.11\n'
+
+
+@pytest.fixture
+def slow(root: Path) -> Path:
+    """A root with an unsound module, in which a build takes for ever."""
+    built = f"/var/lib/dkms/tracker/1.0/{RELEASE}/x86_64/module/tracker.ko"
+    write_files(root, {INSTALLED: TRACKER[:3000], built: TRACKER[:3000]})
+    put_programs(root, {"dkms": _SLOW_DKMS})
+    return root
+
+
+def _sleeping() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"47.11" in path.read_bytes():
+                found.append(path.parent.name)
+    return found
+
+
+def _begin(*arguments: str, root: Path, **how: object) -> subprocess.Popen[str]:
+    command = (sys.executable, "-m", "kernward", "repair", *arguments, "--root", str(root))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+    return subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+@as_root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.timeout(30)
+def test_a_signal_during_a_step_stops_what_runs_and_ends_in_good_order(
+    slow: Path, number: signal.Signals
+) -> None:
+    process = _begin("--yes", root=slow)
+    _until(_sleeping)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=15)
+    assert process.returncode == 3
+    assert "kernward: interrupted" in err
+    assert "dkms was stopped" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out.splitlines()[-1].startswith("held: 0 of ")
+    assert _sleeping() == []
+    assert [name for name in os.listdir(slow / "var/lib/dkms") if name.startswith(".")] == []
+
+
+@as_root
+@pytest.mark.timeout(30)
+def test_nohup_is_respected(slow: Path) -> None:
+    process = _begin(
+        "--yes", root=slow, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    _until(_sleeping)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=15)
+
+
+@as_root
+def test_a_signal_while_waiting_for_a_lock_ends_at_once(slow: Path) -> None:
+    lock = OwnLock(Root(slow))
+    lock.take()
+    with lock.held():
+        process = _begin("--yes", root=slow)
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"waiting for kernward repair, pid {os.getpid()}\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 3
+    assert err.startswith("kernward: interrupted")
+
+
+@as_root
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("\x03", 3), ("\x04", 1)])
+def test_a_terminal_is_asked_with_the_plan_in_view(slow: Path, answer: str, code: int) -> None:
+    master, slave = os.openpty()
+
+    def on_this_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = _begin(root=slow, stdin=slave, stderr=slave, preexec_fn=on_this_terminal)
+    os.close(slave)
+    shown = b""
+    while b"Go ahead? [y/N] " not in shown:
+        shown += os.read(master, 4096)
+    assert b"build tracker 1.0 for" in shown
+    os.write(master, answer.encode())
+    process.communicate(timeout=5)
+    os.close(master)
+    assert process.returncode == code
+    assert _sleeping() == []

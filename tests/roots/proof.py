@@ -57,7 +57,7 @@ def assert_sound(host: LiveRoot, *, but: Iterable[str] = ()) -> None:
     before = files(host)
     again = host.kernward("repair", "--yes")
     assert again.returncode == 0, again.output
-    assert "open: nothing to repair" in again.output, again.output
+    assert "sound: nothing to repair" in again.output, again.output
     assert files(host) == before
     assert_dkms_agrees(host)
     assert leftovers(host) == []

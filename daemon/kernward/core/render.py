@@ -167,9 +167,9 @@ def _brief(source: str, release: str) -> str:
 def inventory_lines(inventory: Inventory) -> Iterator[str]:
     """What is here: one line per kernel, and under each module one per build."""
     host = inventory.host
-    dkms = inventory.dkms.version if isinstance(inventory.dkms, DkmsTool) else "no dkms"
+    dkms = f"dkms {inventory.dkms.version}" if isinstance(inventory.dkms, DkmsTool) else "no dkms"
     initramfs = f"initramfs by {inventory.initramfs_tool.value}"
-    yield from _wrapped("", f"{host.name}: {host.system}, dkms {dkms}, {initramfs}", indent=4)
+    yield from _wrapped("", f"{host.name}: {host.system}, {dkms}, {initramfs}", indent=4)
     for kernel in inventory.kernels:
         words = ", ".join(_kernel_words(kernel, inventory))
         yield from _wrapped("", f"{kernel.release}  {words}", indent=4)
@@ -302,10 +302,11 @@ def result_lines(result: StepResult) -> Iterator[str]:
 
 def report_line(report: Report) -> str:
     """The last line of a repair."""
+    state = {State.OPEN: "sound", State.HELD: "held", State.UNKNOWN: "unknown"}
     if not report.plan.steps:
-        return f"{report.verdict.state.value}: nothing to repair"
+        return f"{state[report.verdict.state]}: nothing to repair"
     if not report.results:
-        return f"{report.verdict.state.value}: nothing was done"
+        return f"{state[report.verdict.state]}: nothing was done"
     done = sum(each.outcome is Outcome.DONE for each in report.results)
     steps = f"{done} of {_count(len(report.results), 'step')} done"
     return {
