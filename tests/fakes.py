@@ -7,6 +7,8 @@ be executed. A test that needs dkms or apt themselves belongs into ``tests/roots
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -226,3 +228,23 @@ def depmod(folder: Path) -> Callable[[Command], int]:
         return 0
 
     return index
+
+
+def put_programs(root: Path, scripts: Mapping[str, str]) -> None:
+    """A shell and a few tools of this host, so that these scripts can be run inside the root."""
+    for name in ("sh", "sleep"):
+        program = shutil.which(name)
+        assert program is not None
+        told = subprocess.run(("ldd", program), capture_output=True, text=True, check=True).stdout
+        needed = [word for word in told.split() if word.startswith("/")]
+        for path in (program, *needed):
+            target = root / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    for folder in ("bin", "dev", "proc", "sys", "tmp"):
+        (root / folder).mkdir(exist_ok=True)
+    if not (root / "bin/sh").exists():
+        shutil.copy(shutil.which("sh") or "", root / "bin/sh")
+    for name, script in scripts.items():
+        (root / "usr/sbin" / name).write_text(f"#!/bin/sh\n{script}")
+        (root / "usr/sbin" / name).chmod(0o755)
