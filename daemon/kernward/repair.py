@@ -43,7 +43,12 @@ def repair_host(
         machine.memory.save()
         return unchanged
     with _alone(machine, on_wait):
-        report = repair(machine, policy, look(machine, policy), observer)
+        try:
+            report = repair(machine, policy, look(machine, policy), observer)
+        finally:
+            # A build that could not be put in place, or that an interruption left no time for.
+            with contextlib.suppress(OSError, KernwardError):
+                clean_leftovers(machine)
     machine.memory.save()
     return report
 
