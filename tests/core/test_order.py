@@ -58,6 +58,14 @@ SECOND_REVISION = (a_package(revision="6.1-2"), a_headers_package())
 HEADERS_UPGRADED = (FIRST_UNPACK, *upgraded(HEADERS, "6.1-1", "6.1-2", at=300))
 SECOND_HEADERS = (a_package(), a_headers_package(revision="6.1-2"))
 
+# Image and headers unpacked within a second, dkms started by the headers' hook in the same one.
+IN_ONE_SECOND = (
+    FIRST_UNPACK,
+    unpacked(HEADERS, "6.1-1", at=100),
+    configured(HEADERS, "6.1-1", at=121),
+    configured(IMAGE, "6.1-1", at=125),
+)
+
 BAD = ["hold headers-before-image"]
 STALE = ["hold image-replaced"]
 UNCERTAIN = ["warn headers-before-image"]
@@ -243,6 +251,14 @@ ORDINARY_LIFE = {
         logged(FIRST_UNPACK, unpacked(HEADERS, "6.1-1", at=300)),
         built(200),
     ),
+    "one transaction in one second, image reinstalled later": (
+        logged(*IN_ONE_SECOND, *upgraded(IMAGE, "6.1-1", "6.1-1", at=300)),
+        built(100.4),
+    ),
+    "one transaction in one second, disk copied, logs there": (
+        logged(*IN_ONE_SECOND, image_files=image_files(born=5000)),
+        a_copied_build(100),
+    ),
     "the image of another architecture unpacked": (
         logged(FIRST_UNPACK, unpacked(IMAGE, "6.1-1", at=300, architecture="i386")),
         built(200),
@@ -323,6 +339,18 @@ REPLACED = {
         ),
         built(200),
     ),
+    "image, after one transaction in one second": (
+        logged(
+            *IN_ONE_SECOND,
+            *upgraded(IMAGE, "6.1-1", "6.1-2", at=300),
+            packages=SECOND_REVISION,
+        ),
+        built(100.4),
+    ),
+    "image, after a build by hand in the second of its unpacking": (
+        logged(*UPGRADED, packages=SECOND_REVISION),
+        built(100.4),
+    ),
     "image, reinstalled once more": (
         logged(*UPGRADED, *upgraded(IMAGE, "6.1-2", "6.1-2", at=400), packages=SECOND_REVISION),
         built(200),
@@ -336,6 +364,14 @@ def test_a_new_revision_under_the_same_release_holds(kernel: Kernel, module: Dkm
 
 
 LOST_EVIDENCE = {
+    "built by hand in the image's second, image reinstalled later": (
+        logged(FIRST_UNPACK, *upgraded(IMAGE, "6.1-1", "6.1-1", at=300)),
+        built(100.4),
+    ),
+    "ended in the image's second, disk copied": (
+        logged(*IN_ONE_SECOND, image_files=image_files(born=5000)),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.5, log=a_log(began=100)),)),
+    ),
     "disk copied, logs gone, once headers first": (
         logless(image_files=image_files(born=5000)),
         a_copied_build(50),

@@ -195,6 +195,33 @@ def build_start(build: DkmsBuild) -> Optional[Start]:
     return Start(earliest, latest, began)
 
 
+def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
+    """The start, told apart from unpackings that were logged in the same second, where possible.
+
+    dpkg does one thing after the other: a build that one of its hooks started was not under way
+    while something was unpacked. If it ended in a later second than the tie, it began after it.
+    That a hook started it shows in a package of this kernel that was configured when it ended.
+    """
+    end = max((times.mtime_ns for times in build.build_times), default=0)
+    events = kernel_events(kernel)
+    ties = [
+        at
+        for at, event in enumerate(events)
+        if event.action is PackageAction.UNPACKED
+        and start.earliest_ns <= event.when.latest_ns
+        and event.when.ns <= start.latest_ns
+        and event.when.latest_ns < end
+    ]
+    if not ties or not any(_may_have_built(event, end) for event in events[ties[-1] :]):
+        return start
+    earliest = max(start.earliest_ns, events[ties[-1]].when.latest_ns + 1)
+    return Start(earliest, max(earliest, start.latest_ns), start.shown)
+
+
+def _may_have_built(event: PackageEvent, end: int) -> bool:
+    return event.action is PackageAction.CONFIGURED and event.when.latest_ns >= end
+
+
 # ---- for people
 
 

@@ -19,6 +19,7 @@ from kernward.core.findings import Evidence, Finding, Severity
 from kernward.core.timeline import (
     Start,
     Unpack,
+    after_ties,
     build_start,
     image_birth,
     image_packages,
@@ -43,11 +44,16 @@ class Order(enum.Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """One build against one package (or the image's files), and what shows it."""
+    """One build against one package (or the image's files), and what shows it.
+
+    ``asks_files``: not known, and the times of the files, which came with the last unpacking, may
+    tell.
+    """
 
     order: Order
     what: str
     evidence: tuple[Evidence, ...] = ()
+    asks_files: bool = False
 
 
 def rule(subject: Subject) -> Iterator[Finding]:
@@ -55,6 +61,8 @@ def rule(subject: Subject) -> Iterator[Finding]:
     if subject.build is None:
         return
     start = build_start(subject.build)
+    if start is not None:
+        start = after_ties(start, subject.kernel, subject.build)
     judgements = _judgements(subject, start)
     order = _worst(judgements)
     if order is Order.AFTER or content_is_proven(subject):
@@ -120,10 +128,10 @@ def _judgements(subject: Subject, start: Optional[Start]) -> list[Judgement]:
         if package not in image_packages(kernel)
     ]
     replaced = [each for each in headers if each is not None and each.order is Order.REPLACED]
-    if len(known) < len(images) or not images or _worst(known) is Order.NOT_KNOWN:
+    if len(known) < len(images) or not images or any(each.asks_files for each in known):
         # A package whose log is gone, an image that no package owns, or a tie within a second.
         by_files = _against_files(subject, start)
-        settled = [each for each in known if each.order is not Order.NOT_KNOWN]
+        settled = [each for each in known if not each.asks_files]
         return [*settled, by_files, *replaced]
     return [*known, *replaced]
 
@@ -149,7 +157,9 @@ def _against_log(subject: Subject, start: Start, package: KernelPackage) -> Opti
         return Judgement(Order.AFTER, f"{package.name} was only reinstalled")
     if package.revision in seen:
         what = f"{package.name} was unpacked (in the same second)"
-        return Judgement(Order.NOT_KNOWN, what, _shown(ties))
+        return Judgement(Order.NOT_KNOWN, what, _shown(ties), asks_files=not later)
+    # Whatever was there at the tie, it is not what is there now.
+    before = before or (ties[0].revision if ties else None)
     if before is None:
         return Judgement(
             Order.BEFORE,
