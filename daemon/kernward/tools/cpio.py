@@ -12,6 +12,7 @@ import hashlib
 import os
 import posixpath
 import stat
+import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Optional, Union, cast
@@ -30,7 +31,7 @@ from kernward.tools.root import Root
 
 # cpio(5), "New ASCII Format": magic, then thirteen fields of eight hex digits.
 _HEADER_BYTES = 110
-_FIELD_BYTES = 8
+_FIELDS = struct.Struct(">13I")
 _MAGIC = b"0707"
 _NEWC, _CRC = b"070701", b"070702"
 _INODE, _MODE, _LINKS, _SIZE, _MAJOR, _MINOR, _NAME_SIZE = 0, 1, 4, 6, 7, 8, 11
@@ -168,10 +169,8 @@ def _read_header(source: _Stream, where: str) -> _Entry:
     if header[:6] not in {_NEWC, _CRC}:
         raise _damaged(f"no newc header at byte {start}{where}")
     try:
-        values = [
-            int(header[at : at + _FIELD_BYTES], 16) for at in range(6, _HEADER_BYTES, _FIELD_BYTES)
-        ]
-    except ValueError:
+        values = _FIELDS.unpack(bytes.fromhex(header[len(_MAGIC) + 2 :].decode("ascii")))
+    except (ValueError, struct.error):
         raise _damaged(f"no numbers in the header at byte {start}{where}") from None
     name_size = values[_NAME_SIZE]
     if not 0 < name_size <= _LONGEST_NAME:

@@ -19,8 +19,12 @@ from kernward.tools.root import Root
 _LARGEST_FILE = 64 << 20
 # Fewer symbols than any kernel, more than any stub.
 _REAL_COUNT = 10_000
+# "0x" and eight digits.
+_CRC_CHARACTERS = 10
 _ENTRY = re.compile(rb"[0-9a-fA-F]{8,16} [A-Za-z?] \S")
-_SYMVERS_LINE = re.compile(rb"0x([0-9a-f]{8})\t([^\t\n]+)\t[^\n]*\n")
+_SYMVERS_LINE = re.compile(rb"0x[0-9a-f]{8}\t[^\t\n]+\t[^\n]*\n")
+# Finding what should not be there is twice as fast as matching all that should.
+_NO_SYMVERS_LINE = re.compile(rb"\n(?!0x[0-9a-f]{8}\t[^\t\n]+\t|\Z)")
 
 
 def read_map(root: Root, inside: str, wanted: Collection[str]) -> Union[SymbolMap, Unknown, None]:
@@ -57,12 +61,23 @@ def read_symvers(
     data = _read(root, inside)
     if not isinstance(data, bytes):
         return data
-    entries = _SYMVERS_LINE.findall(data)
-    if len(entries) != _line_count(data):
+    whole = data.endswith(b"\n") and _SYMVERS_LINE.match(data) and not _NO_SYMVERS_LINE.search(data)
+    if data and not whole:
         place = f"line {_first_bad_line(data)} is not one of Module.symvers"
         return Unknown(inside, place, garbled=True)
-    names = {name.encode("utf-8", "surrogateescape"): name for name in wanted}
-    return {names[name]: int(crc, 16) for crc, name in entries if name in names}
+    found = {name: _crc(data, name) for name in wanted}
+    return {name: crc for name, crc in found.items() if crc is not None}
+
+
+def _crc(data: bytes, name: str) -> Optional[int]:
+    text = b"\t%s\t" % name.encode("utf-8", "surrogateescape")
+    at = data.find(text)
+    while at >= 0:
+        # The third column has names, too, those of modules.
+        if at == _CRC_CHARACTERS or data[at - _CRC_CHARACTERS - 1 : at - _CRC_CHARACTERS] == b"\n":
+            return int(data[at - _CRC_CHARACTERS : at], 16)
+        at = data.find(text, at + 1)
+    return None
 
 
 def _read(root: Root, inside: str) -> Union[bytes, Unknown, None]:
@@ -91,7 +106,7 @@ def _trouble_of_map(data: bytes) -> Optional[str]:
         return "not a symbol map: line 1 is no symbol"
     if not _is_real(data):
         return None
-    end = _address(data, "_end")
+    end = _last_address(data, b" _end\n")
     if end is None:
         return f"cut short: no _end up to line {_line_count(data)}"
     return None if end else "its addresses are censored: _end is at 0"
@@ -101,9 +116,16 @@ def _is_real(data: bytes) -> bool:
     return b" __per_cpu_start\n" in data or _line_count(data) > _REAL_COUNT
 
 
+def _last_address(data: bytes, ending: bytes) -> Optional[int]:
+    return _address_at(data, data.rfind(ending))
+
+
 def _address(data: bytes, name: str) -> Optional[int]:
     """The address of the first symbol of that name. bytes.find beats a regex by far here."""
-    at = data.find(b" " + name.encode("utf-8", "surrogateescape") + b"\n")
+    return _address_at(data, data.find(b" " + name.encode("utf-8", "surrogateescape") + b"\n"))
+
+
+def _address_at(data: bytes, at: int) -> Optional[int]:
     if at < 0:
         return None
     line = data[data.rfind(b"\n", 0, at) + 1 : at]
