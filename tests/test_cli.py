@@ -447,8 +447,10 @@ def test_repair_of_a_sound_host_does_nothing_and_asks_nothing(root: Path) -> Non
 
 # ---- repair from the outside
 
-# The echo of the version is what a look reads; the sleep is what a build would take.
-_SLOW_DKMS = 'echo "dkms-3.0.10"\necho building\ntrap "" TERM\nsleep 47.11\n'
+# As long as a build may take; the digits tell this test run's from another's.
+_NAP = f"47.{os.getpid()}"
+# The echo of the version is what a look reads.
+_SLOW_DKMS = f'echo "dkms-3.0.10"\necho building\ntrap "" TERM\nsleep {_NAP}\n'
 
 
 @pytest.fixture
@@ -464,7 +466,7 @@ def _sleeping() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"47.11" in path.read_bytes():
+            if path.read_bytes() == f"sleep\0{_NAP}\0".encode():
                 found.append(path.parent.name)
     return found
 

@@ -270,13 +270,14 @@ def test_a_program_that_the_root_lacks_is_missing_there(tiny_root: Path) -> None
 
 @needs_root
 def test_a_timeout_in_a_root_kills_what_ignores_sigterm(tiny_root: Path) -> None:
-    script = "trap '' TERM; echo $$; sleep 61.5 & sleep 61.5"
+    nap = f"61.{os.getpid()}"
+    script = f"trap '' TERM; echo $$; sleep {nap} & sleep {nap}"
     with pytest.raises(ToolTimedOutError):
         run(inside(tiny_root, "sh", "-c", script, limit=0.5))
     sleepers = [
         each.parent.name
         for each in Path("/proc").glob("[0-9]*/cmdline")
-        if b"61.5" in _read(each) and is_alive(int(each.parent.name))
+        if nap.encode() in _read(each) and is_alive(int(each.parent.name))
     ]
     assert sleepers == []
 
