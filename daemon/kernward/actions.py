@@ -66,6 +66,8 @@ class _Bench:
     tool: DkmsTool
     stopping: threading.Event
     built: dict[Step, BuiltBeside] = field(default_factory=dict)
+    # What came new into place, by kernel: later builds may need what it exports.
+    swapped: dict[KernelRelease, list[ModuleFile]] = field(default_factory=dict)
     # dkms install writes into a folder that all kernels of a module share.
     dkms_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -206,6 +208,7 @@ def _swap(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
         return _refuse(bench, built, f"the new build is not sound ({worst.code}): {worst.detail}")
     _wait_for_packages(bench, on_line)
     dkms_swap.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
+    bench.swapped.setdefault(subject.kernel.release, []).extend(fresh)
     return Done("looked at, and in place")
 
 
@@ -217,7 +220,8 @@ def _read_built(bench: _Bench, built: BuiltBeside, subject: Subject) -> list[obj
 
 def _troubles_of(bench: _Bench, subject: Subject, fresh: list[ModuleFile]) -> list[Trouble]:
     kernel = with_symbols_for(bench.machine, subject.kernel, fresh)
-    asked = replace(subject, kernel=kernel, inventory=_knowing(bench.inventory, subject, fresh))
+    seen = [*bench.swapped.get(kernel.release, ()), *fresh]
+    asked = replace(subject, kernel=kernel, inventory=_knowing(bench.inventory, subject, seen))
     found = [trouble for each in fresh for trouble in file_troubles(asked, each)]
     found += unchanged_trouble(asked, fresh)
     harmless = (Severity.INFO, Severity.WARN)
@@ -225,7 +229,10 @@ def _troubles_of(bench: _Bench, subject: Subject, fresh: list[ModuleFile]) -> li
 
 
 def _knowing(inventory: Inventory, subject: Subject, fresh: list[ModuleFile]) -> Inventory:
-    """The inventory with the fresh files' exports: modules of one build may need each other's."""
+    """The inventory with the fresh files' exports.
+
+    Modules of one build may need each other's, and those of builds before it in the same repair.
+    """
     pairs = tuple(DkmsPair(each.name, each, each) for each in fresh)
     state = DkmsState.BUILT
     build = DkmsBuild(subject.kernel.release, "", state, pairs, None, (), original_module=False)
