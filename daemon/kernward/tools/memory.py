@@ -16,7 +16,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Optional, TypeVar, cast
+from typing import Any, Optional, TypeVar, cast
 
 from kernward import __version__
 from kernward.core import facts
@@ -132,7 +132,7 @@ def _load(path: str) -> dict[str, bytes]:
 
 
 class _Pickler(pickle.Pickler):
-    def reducer_override(self, thing: object) -> object:
+    def reducer_override(self, thing: object) -> Any:  # noqa: ANN401 (typeshed's is a long union)
         # Python 3.11 would have a member looked up with getattr, which a memory may not call.
         return (type(thing), (thing.value,)) if isinstance(thing, enum.Enum) else NotImplemented
 
