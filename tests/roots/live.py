@@ -126,6 +126,11 @@ class LiveRoot:
         """The version of an installed package."""
         return self.run("dpkg-query", "-W", "-f", "${Version}", package).stdout
 
+    def make_small_images(self) -> None:
+        """Have initramfs images made with few modules: in one second instead of seven."""
+        conf = self / "/etc/initramfs-tools/initramfs.conf"
+        conf.write_text(conf.read_text().replace("MODULES=most", "MODULES=list"))
+
     # ------------------------------------------------------------------ the running kernel
 
     @property
