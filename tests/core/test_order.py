@@ -364,6 +364,10 @@ def test_a_new_revision_under_the_same_release_holds(kernel: Kernel, module: Dkm
 
 
 LOST_EVIDENCE = {
+    "the image removed in the second of the build, and back later": (
+        logged(FIRST_UNPACK, removed(IMAGE, "6.1-1", at=200), *installed_again(300)),
+        built(200.4),
+    ),
     "built by hand in the image's second, image reinstalled later": (
         logged(FIRST_UNPACK, *upgraded(IMAGE, "6.1-1", "6.1-1", at=300)),
         built(100.4),

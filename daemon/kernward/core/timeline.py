@@ -71,24 +71,29 @@ def unpacks(events: Iterable[PackageEvent], package: KernelPackage) -> tuple[Unp
     return tuple(found)
 
 
-def revision_before(
-    events: Iterable[PackageEvent], package: KernelPackage, found: Unpack, at_ns: int
-) -> Optional[str]:
-    """The revision in place at ``at_ns``, None for none; ``found`` is the first unpacking since.
+def revisions_before(
+    events: Iterable[PackageEvent], package: KernelPackage, found: Unpack, start: Start
+) -> frozenset[Optional[str]]:
+    """The revisions that may have been in place when a build began; None stands for none.
 
-    What was logged before then tells; where the log begins later, what ``found`` replaced does.
+    More than one where the package came or went in that very second. What was logged before then
+    tells; where the log begins later, what ``found``, the first unpacking since, replaced does.
     """
-    earlier = [
+    changes = [
         event
         for event in events
         if _is_of(event, package)
         and event.action in {PackageAction.UNPACKED, PackageAction.REMOVED}
-        and event.when.latest_ns < at_ns
+        and event.when.ns <= start.latest_ns
     ]
-    if not earlier:
-        return found.old_revision
-    last = earlier[-1]
-    return last.revision if last.action is PackageAction.UNPACKED else None
+    earlier = [event for event in changes if event.when.latest_ns < start.earliest_ns]
+    ties = [event for event in changes if event not in earlier]
+    sure = _left_by(earlier[-1]) if earlier else found.old_revision
+    return frozenset({sure, *map(_left_by, ties)})
+
+
+def _left_by(event: PackageEvent) -> Optional[str]:
+    return event.revision if event.action is PackageAction.UNPACKED else None
 
 
 def _is_of(event: PackageEvent, package: KernelPackage) -> bool:

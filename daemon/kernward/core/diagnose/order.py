@@ -28,7 +28,7 @@ from kernward.core.timeline import (
     kernel_events,
     last_unpack,
     packages_with,
-    revision_before,
+    revisions_before,
     unpacks,
 )
 
@@ -150,16 +150,13 @@ def _against_log(subject: Subject, start: Start, package: KernelPackage) -> Opti
     ]
     if not later and not ties:
         return Judgement(Order.AFTER, f"{package.name} was there before")
-    before = revision_before(events, package, (ties or later)[0], start.earliest_ns)
-    # At a tie the build may have begun on either side of it.
-    seen = {before, *(unpack.revision for unpack in ties)}
+    seen = revisions_before(events, package, (ties or later)[0], start)
     if seen == {package.revision}:
         return Judgement(Order.AFTER, f"{package.name} was only reinstalled")
     if package.revision in seen:
-        what = f"{package.name} was unpacked (in the same second)"
-        return Judgement(Order.NOT_KNOWN, what, _shown(ties), asks_files=not later)
-    # Whatever was there at the tie, it is not what is there now.
-    before = before or (ties[0].revision if ties else None)
+        what = f"{package.name} came or went (in the same second)"
+        return Judgement(Order.NOT_KNOWN, what, _shown(ties or later), asks_files=not later)
+    before = max((each for each in seen if each is not None), default=None)
     if before is None:
         return Judgement(
             Order.BEFORE,
