@@ -47,7 +47,7 @@ def compiled_in(host: LiveRoot, path: str) -> set[int]:
 def wanted(host: LiveRoot, kernel: str) -> set[int]:
     """The distances in the map of this kernel, of those symbols that it has."""
     system_map = (host / f"/boot/System.map-{kernel}").read_text()
-    addresses = {}
+    addresses: dict[str, int] = {}
     for line in system_map.splitlines():
         address, _, symbol = line.split()[:3]
         addresses.setdefault(symbol, int(address, 16))

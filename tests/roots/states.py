@@ -7,6 +7,7 @@ States are kept by their own source text: change one and it is made again.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,15 @@ def one_transaction(host: Host) -> None:
     host.install(host.headers, host.image)
 
 
+def early_headers_first(host: Host) -> None:
+    """The mistake, with mapprobe among the modules that the admin wants in every initramfs."""
+    host.make_small_images()
+    with (host / "/etc/initramfs-tools/modules").open("a") as modules:
+        modules.write("mapprobe\n")
+    headers_first(host)
+    host.run("update-initramfs", "-u", "-k", host.older)
+
+
 def one_transaction_image_named_first(host: Host) -> None:
     """The ordinary upgrade with the packages named the other way round."""
     host.install(host.image, host.headers)
@@ -87,6 +97,51 @@ def image_purged(host: Host) -> None:
     """The newer kernel came in the ordinary way; then its image was purged, its headers stayed."""
     one_transaction(host)
     host.apt("purge", host.image)
+
+
+def built_without_image(host: Host) -> None:
+    """After the image was purged, something asked dkms to build for all that has headers."""
+    image_purged(host)
+    # dpkg logs seconds; in the same one nobody could tell what was first.
+    time.sleep(1)
+    host.run("dkms", "autoinstall", "-k", host.newer)
+
+
+def image_back_after_a_build(host: Host) -> None:
+    """Then the image is installed again, with the very same revision."""
+    built_without_image(host)
+    host.install(host.image)
+
+
+def image_back_to_a_kept_build(host: Host) -> None:
+    """The image was purged and is back. Meanwhile dkms kept mapprobe, which was only built.
+
+    The image's prerm hook takes away what is installed and leaves what is built.
+    """
+    one_transaction(host)
+    host.run("dkms", "uninstall", "mapprobe/1.0", "-k", host.newer)
+    host.apt("purge", host.image)
+    host.install(host.image)
+
+
+def reinstalled(host: Host) -> None:
+    """The ordinary upgrade, and later the same revisions once more."""
+    one_transaction(host)
+    host.apt("install", "--reinstall", host.image, host.headers)
+
+
+def later_image(host: Host) -> None:
+    """The ordinary upgrade, and later a rebuild of the image under the same release name."""
+    one_transaction(host)
+    host.offer(kernels.MAIN, kernels.LATER_IMAGE)
+    host.apt("full-upgrade")
+
+
+def later_image_and_headers(host: Host) -> None:
+    """The same with the headers of the rebuild, in one apt run."""
+    one_transaction(host)
+    host.offer(kernels.MAIN, kernels.LATER_IMAGE, kernels.LATER_HEADERS)
+    host.apt("full-upgrade")
 
 
 def image_first(host: Host) -> None:
@@ -178,6 +233,8 @@ def _layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...
 
 def _text(state: State) -> str:
     """The source of a state and of the states that it is made from."""
-    names = (state.__name__, *state.__code__.co_names)
-    used = (globals()[name] for name in names if inspect.isfunction(globals().get(name)))
+    used = [state]
+    for each in used:
+        others = (globals().get(name) for name in each.__code__.co_names)
+        used += [other for other in others if inspect.isfunction(other) and other not in used]
     return "".join(map(inspect.getsource, used))
