@@ -157,7 +157,7 @@ def as_nobody(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     main(["plan", "--root", str(root)])
     monkeypatch.setenv("HOME", "/")
     for folder in (root, *root.parents):
-        if folder.name.startswith(("pytest-", "test_", "root")):
+        if folder.name.startswith(("pytest-", "popen-", "test_", "root")):
             folder.chmod(0o755)
     os.setegid(65534)
     os.seteuid(65534)
