@@ -180,7 +180,7 @@ def test_a_dkms_tree_that_may_not_be_read_is_3_and_says_so(
         capsys.readouterr()
         assert main([verb, *more, "--root", str(root)]) == 3
         told = capsys.readouterr()
-        assert re.search("var/lib/dkms: Permission\\s+denied", told.out + told.err)
+        assert re.search("var/lib/dkms:\\s+Permission\\s+denied", told.out + told.err)
     if verb == "check":
         assert told.out.splitlines()[-1].startswith("unknown: ")
 
