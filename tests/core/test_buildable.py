@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from builders import (
+    CRCS,
     OLD,
     K,
     a_build,
@@ -21,9 +22,12 @@ from builders import (
     an_inventory,
     by_code,
     found,
+    short,
+    some_headers,
 )
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import KernelPackage, KernelRelease, Room, Toolchain, Unknown
+from kernward.core.plan import plan
 from kernward.core.policy import Policy
 
 UNBUILT = a_dkms_module(builds=())
@@ -53,6 +57,18 @@ def test_missing_headers_hold_where_a_build_is_needed(
     kernel: Any, module: Any, expected: list[str]
 ) -> None:
     assert found(an_inventory(kernel, modules=(module,))) == expected
+
+
+def test_headers_that_do_not_fit_the_image_keep_a_build_from_being_tried() -> None:
+    other = some_headers(crcs={**CRCS, "kfree": 0xBAD})
+    kernel = a_kernel(headers=other, witness_crcs=CRCS)
+    inventory = an_inventory(kernel, modules=(UNBUILT,))
+    findings = diagnose(inventory, a_policy())
+    assert short(findings) == ["hold not-built", "hold headers-missing"]
+    assert f"apt install linux-image-{K} linux-headers-{K}" in findings[1].next_step
+    assert plan(findings, inventory, a_policy()).steps == ()
+    # As long as nothing has to be built they may be what they are.
+    assert found(an_inventory(kernel)) == []
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_plan_is_numbered_with_reasons_and_commands() -> None:
 def test_what_a_person_must_do_is_told_with_the_plan() -> None:
     lines = list(plan_lines(plan(diagnose(BROKEN, Policy()), BROKEN, Policy()), {}))
     assert lines[0] == "nothing to do"
-    assert lines[1].startswith(f"  !  the headers of {K} are not installed.")
+    assert lines[1].startswith(f"  !  headers that fit {K} are not installed.")
 
 
 @pytest.mark.parametrize("kind", StepKind)
@@ -189,7 +189,7 @@ def test_an_inventory_without_a_look_at_modules() -> None:
     ("inventory", "code", "begins"),
     [
         (an_inventory(), 0, "KERNWARD OK - 1 module sound | hold=0 warn=0 info=0"),
-        (an_inventory(a_kernel(headers=None)), 1, "KERNWARD WARNING - the headers of"),
+        (an_inventory(a_kernel(headers=None)), 1, "KERNWARD WARNING - headers that fit"),
         (UNSOUND, 2, "KERNWARD CRITICAL - tracker was built for"),
         (
             an_inventory(unknowns=(Unknown("a|b", "not allowed"),)),

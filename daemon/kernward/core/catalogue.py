@@ -192,7 +192,7 @@ KINDS: Mapping[str, Kind] = {
     # ------------------------------------------------------------ what it takes to build
     "headers-missing": Kind(
         WARN,
-        "the headers of {kernel} are not installed",
+        "headers that fit {kernel} are not installed",
         "Without them {module} cannot be built for that kernel. {detail}",
         "Install them: {detail_command}",
     ),

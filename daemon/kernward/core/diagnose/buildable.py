@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import Initramfs, PackageRole
+from kernward.core.facts import Headers, Initramfs, PackageRole, Unknown
 from kernward.core.findings import Finding, Severity
 from kernward.core.remedies import Remedy, remedy_of
-from kernward.core.timeline import packages_with
+from kernward.core.timeline import image_packages, packages_with
 
 _MIB = 1 << 20
 
@@ -22,6 +22,7 @@ def rule(subject: Subject, found: Sequence[Finding]) -> Iterator[Finding]:
     if subject.kernel.headers is None and (needs_build or _matters_soon(subject)):
         yield _headers_missing(subject, needs_build=needs_build)
     if needs_build:
+        yield from _headers_of_another_image(subject, found)
         yield from _toolchain(subject)
         yield from _room(subject)
     profile = subject.profile
@@ -53,6 +54,31 @@ def _headers_missing(subject: Subject, *, needs_build: bool) -> Finding:
         needed,
         severity=Severity.HOLD if needs_build else Severity.WARN,
         detail_command=command,
+    )
+
+
+def _headers_of_another_image(subject: Subject, found: Sequence[Finding]) -> Iterator[Finding]:
+    """They came in another revision, with other symbol versions: no build can come out right."""
+    headers = subject.kernel.headers
+    if not isinstance(headers, Headers) or isinstance(headers.crcs, Unknown):
+        return
+    image = subject.kernel.witness_crcs
+    other = sorted(name for name, crc in image.items() if headers.crcs.get(name, crc) != crc)
+    if not other:
+        return
+    packages = (
+        *image_packages(subject.kernel),
+        *packages_with(subject.kernel, PackageRole.HEADERS),
+    )
+    names = " ".join(dict.fromkeys(each.name for each in packages))
+    needed = any(each.severity is Severity.HOLD for each in found)
+    yield subject.finding(
+        "headers-missing",
+        f"{headers.symvers_path} gives {other[0]} another version than the image's own modules do: "
+        "this kernel would refuse what is built with it. Image and headers have to be of one "
+        "revision.",
+        severity=Severity.HOLD if needed else Severity.WARN,
+        detail_command=f"apt install {names}",
     )
 
 
