@@ -174,6 +174,50 @@ def ubuntu_image_first(host: Host) -> None:
     image_first(host)
 
 
+def ubuntu_modules_last(host: Host) -> None:
+    """An update with Ubuntu's split packages that stopped half way, and was finished later.
+
+    The image's own package was unpacked, then headers came, and linux-modules last of all.
+    """
+    _dpkg_then_headers(host, "linux-image")
+    host.apt("install", "--fix-broken")
+
+
+def ubuntu_modules_first(host: Host) -> None:
+    """The same with linux-modules there and the image's own package last: the map was there."""
+    _dpkg_then_headers(host, "linux-modules")
+    host.install(host.image)
+
+
+def _dpkg_then_headers(host: Host, part: str) -> None:
+    host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD)
+    abi = host.newer.removesuffix("-cloud-amd64")
+    host.install(f"linux-headers-{abi}-common")
+    for package, action in ((f"{part}-{host.newer}", "--unpack"), (host.headers, "--install")):
+        found = host.archive.package(kernels.UBUNTU_ZSTD, package)
+        path = f"{DEBS}/{kernels.UBUNTU_ZSTD}/{found.name}"
+        host.run("dpkg", "--force-depends", action, path)
+
+
+def ubuntu_later_modules(host: Host) -> None:
+    """The ordinary upgrade with Ubuntu's split packages, and later a rebuild of linux-modules."""
+    ubuntu_one_transaction(host)
+    host.offer(kernels.MAIN, kernels.UBUNTU_ZSTD, kernels.UBUNTU_LATER_MODULES)
+    host.apt("full-upgrade")
+
+
+def debian_packages_headers_first(host: Host) -> None:
+    """The mistake with three of Debian's own -dkms packages; the last one comes in between.
+
+    lime-forensics does not ask to be installed for new kernels. Its package builds for those that
+    have headers when it is installed.
+    """
+    host.install("acpi-call-dkms", "dm-writeboost-dkms")
+    host.install(host.headers)
+    host.install("lime-forensics-dkms")
+    host.install(host.image)
+
+
 def unattended_headers_first(host: Host) -> None:
     """A night of unattended-upgrades: two dpkg runs, and the headers happened to be first."""
     _night(host, hash_seed="3")

@@ -30,6 +30,7 @@ from roots.states import (
     one_transaction_image_named_first,
     one_transaction_with_a_dkms_package,
     reinstalled,
+    settled,
 )
 from roots.subjects import MAPPROBE, PLAINPROBE
 
@@ -278,6 +279,59 @@ def test_new_headers_alone_are_found_and_built_against(begin: Begin) -> None:
     }
     repaired(host)
     MAPPROBE.teach(host)
+    assert_sound(host)
+    pointers.assert_right(host, host.newer)
+
+
+def test_new_headers_of_another_interface_leave_what_fits_the_image_alone(begin: Begin) -> None:
+    host = begin(BOOKWORM, one_transaction)
+    MAPPROBE.teach(host)
+    was = host.version_of(host.headers)
+    host.offer(kernels.MAIN, kernels.LATER_HEADERS_OTHER_CRCS)
+    host.apt("full-upgrade")
+    assert host.version_of(host.headers) == f"{was}{kernels.LATER}"
+    # The image is as it was, and so is what it accepts: built anew, nothing would be accepted.
+    answer = host.asked("check")
+    assert found(answer) == {
+        ("image-replaced", "warn", "plainprobe", host.newer),
+        ("headers-missing", "warn", "plainprobe", host.newer),
+    }
+    assert host.kernward("check").returncode == 0
+    before = files(host)
+    assert host.asked("plan")["steps"] == []
+    repaired(host)
+    assert files(host) == before
+    # As told: both of one revision. Here by going back.
+    steps = {each["next_step"] for each in answer["findings"]}
+    assert any(host.image in step and host.headers in step for step in steps), steps
+    host.install(f"{host.headers}={was}")
+    _assert_quiet(host)
+
+
+def test_a_build_with_headers_of_another_interface_waits_for_the_right_ones(begin: Begin) -> None:
+    host = begin(BOOKWORM, settled)
+    MAPPROBE.teach(host)
+    host.offer(kernels.MAIN, kernels.LATER_HEADERS_OTHER_CRCS)
+    host.install(host.headers, host.image)
+    wrong = {
+        (code, "hold", module, host.newer)
+        for code in ("symbol-crc-mismatch", "headers-missing")
+        for module in ("mapprobe", "plainprobe")
+    }
+    assert found(host.asked("check")) == wrong
+    # No build can help as long as these headers are the ones to build with.
+    plan = host.asked("plan")
+    assert plan["steps"] == []
+    assert {each["code"] for each in plan["unfixable"]} == {"headers-missing"}
+    before = files(host)
+    repaired(host, exit_code=1)
+    assert files(host) == before
+    host.install(f"{host.headers}={host.version_of(host.image)}")
+    assert {each[0] for each in raised(host.asked("check"))} == {
+        "symbol-crc-mismatch",
+        "image-replaced",
+    }
+    repaired(host)
     assert_sound(host)
     pointers.assert_right(host, host.newer)
 

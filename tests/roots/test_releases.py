@@ -1,0 +1,160 @@
+"""Debian 11 (dkms 2.8.4) and 13 (dkms 3.2.2), with the tool on each one's own Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from roots import history, kernels, pointers
+from roots.debian import BULLSEYE, TRIXIE, Release
+from roots.proof import (
+    Found,
+    assert_sound,
+    files,
+    found,
+    held,
+    in_image,
+    repaired,
+    sha256,
+)
+from roots.states import (
+    Begin,
+    Host,
+    State,
+    headers_first,
+    headers_forced_first,
+    image_first,
+    later_image_and_headers,
+    one_transaction,
+    settled,
+)
+from roots.subjects import MAPPROBE, PLAINPROBE
+
+_BOTH = pytest.mark.parametrize("release", [BULLSEYE, TRIXIE], ids=lambda each: each.suite)
+_SUFFIX = {BULLSEYE.suite: ".ko", TRIXIE.suite: ".ko.xz"}
+
+
+def _assert_quiet(host: Host) -> None:
+    """Nothing is found with mapprobe's profile or without, and a repair changes not one time."""
+    assert found(host.asked("check")) == set()
+    MAPPROBE.teach(host)
+    assert found(host.asked("check")) == set()
+    assert_sound(host)
+
+
+@_BOTH
+def test_the_tool_runs_on_the_python_of_the_release(begin: Begin, release: Release) -> None:
+    host = begin(release, settled)
+    assert host.run("python3", "--version").stdout.startswith(f"Python {release.python}.")
+    assert host.kernward("doctor").returncode == 0
+    assert host.asked("inventory")["host"]["dkms"].startswith(release.dkms)
+    _assert_quiet(host)
+
+
+@_BOTH
+@pytest.mark.parametrize("state", [one_transaction, image_first], ids=lambda each: each.__name__)
+def test_a_sound_order_raises_nothing(begin: Begin, release: Release, state: State) -> None:
+    host = begin(release, state)
+    assert history.unpacked(host, host.image) < history.configured(host, host.headers)
+    pointers.assert_right(host, host.newer)
+    assert MAPPROBE.installed(host, host.newer).endswith(f"mapprobe{_SUFFIX[release.suite]}")
+    _assert_quiet(host)
+
+
+def _mistake(host: Host) -> set[Found]:
+    return {
+        ("headers-before-image", "hold", "mapprobe", host.newer),
+        ("map-pointers-missing", "hold", "mapprobe", host.newer),
+        ("headers-before-image", "warn", "plainprobe", host.newer),
+    }
+
+
+def test_on_11_headers_first_is_mended_where_the_guides_recipe_does_nothing(begin: Begin) -> None:
+    host = begin(BULLSEYE, headers_first)
+    MAPPROBE.teach(host)
+    assert found(host.asked("check")) == _mistake(host)
+    before = files(host)
+    for action in ("build", "install"):
+        # Before dkms 3.0.7 this is a silent success that does nothing.
+        host.run("dkms", action, "mapprobe/1.0", "-k", host.newer, "--force")
+    assert files(host) == before
+    pointers.assert_none(host, host.newer)
+
+    repaired(host)
+    assert_sound(host)
+    pointers.assert_right(host, host.newer)
+    changed = {path for path, state in files(host).items() if before.get(path) != state}
+    assert {MAPPROBE.installed(host, host.newer), PLAINPROBE.installed(host, host.newer)} <= changed
+    assert all(host.newer in path for path in changed)
+
+
+def test_on_13_headers_first_heals_by_itself_and_nothing_is_done(begin: Begin) -> None:
+    host = begin(TRIXIE, headers_forced_first)
+    assert history.configured(host, host.headers) < history.unpacked(host, host.image)
+    pointers.assert_right(host, host.newer)
+    assert host.asked("plan")["steps"] == []
+    _assert_quiet(host)
+
+
+def test_on_13_a_new_revision_heals_by_itself_and_nothing_is_done(begin: Begin) -> None:
+    host = begin(TRIXIE, later_image_and_headers)
+    assert host.version_of(host.image).endswith(kernels.LATER)
+    pointers.assert_right(host, host.newer)
+    _assert_quiet(host)
+
+
+def test_on_11_a_new_revision_is_found_and_mended(begin: Begin) -> None:
+    host = begin(BULLSEYE, later_image_and_headers)
+    MAPPROBE.teach(host)
+    assert found(host.asked("check")) == {
+        ("image-replaced", "hold", "mapprobe", host.newer),
+        ("map-pointers-wrong", "hold", "mapprobe", host.newer),
+        ("image-replaced", "warn", "plainprobe", host.newer),
+    }
+    repaired(host)
+    assert_sound(host)
+    pointers.assert_right(host, host.newer)
+
+
+@_BOTH
+@pytest.mark.parametrize("own_copy", ["kept", "lost"])
+def test_a_corrupted_file_is_put_back_or_built_again(
+    begin: Begin, release: Release, own_copy: str
+) -> None:
+    host = begin(release, one_transaction)
+    MAPPROBE.teach(host)
+    path = MAPPROBE.installed(host, host.newer)
+    assert path.endswith(_SUFFIX[release.suite])
+    right = sha256(host / path)
+    (host / path).write_bytes((host / path).read_bytes()[:-100])
+    if own_copy == "lost":
+        built = f"/var/lib/dkms/mapprobe/1.0/{host.newer}/x86_64/module/{path.rsplit('/', 1)[-1]}"
+        (host / built).unlink()
+    assert "file-differs" in held(host.asked("check"))
+    assert host.kernward("check").returncode == 1
+    before = files(host)
+    repaired(host)
+    assert_sound(host)
+    pointers.assert_right(host, host.newer)
+    # The same sources, compiler and map make the same file.
+    assert sha256(host / path) == right
+    changed = {each for each, state in files(host).items() if before.get(each) != state}
+    assert all("mapprobe" in each or "modules." in each for each in changed)
+
+
+@_BOTH
+def test_a_module_that_is_wanted_early_gets_into_the_initramfs(
+    begin: Begin, release: Release
+) -> None:
+    host = begin(release, settled)
+    MAPPROBE.teach(host)
+    name = f"mapprobe{_SUFFIX[release.suite]}"
+    assert name not in in_image(host, host.older)
+    (host / "/etc/kernward/kernward.toml").write_text('in_initramfs = ["mapprobe"]\n')
+    missing: Found = ("initramfs-missing-module", "hold", "mapprobe", host.older)
+    assert found(host.asked("check")) == {missing}
+    before = in_image(host, host.older)
+    repaired(host)
+    assert_sound(host)
+    after = in_image(host, host.older)
+    assert set(after) == {*before, name}
+    assert after[name] == sha256(host / MAPPROBE.installed(host, host.older))
