@@ -33,6 +33,8 @@ from kernward.tools.root import Root
 _TREE = "/var/lib/dkms"
 _SOURCES = "/usr/src"
 _MODULES = "/lib/modules"
+# What a package puts into /etc/dkms; no kernel's override has such a name.
+_NO_OVERRIDES = frozenset(("framework.conf", "framework.conf.d"))
 # Of the times in logs.
 _ZONE = "/etc/localtime"
 _NOT_A_VERSION = frozenset(("original_module",))
@@ -275,7 +277,7 @@ class _Tree:
         target: tuple[str, str],
     ) -> Union[DkmsConf, Unknown]:
         """The same with the overrides of /etc/dkms that are for one kernel only."""
-        if isinstance(conf, Unknown):
+        if isinstance(conf, Unknown) or self._overrides <= _NO_OVERRIDES:
             return conf
         kernel = KernelRelease(target[0])
         overrides = self._there(override_paths(name, version, kernel, target[1]))
