@@ -3,7 +3,7 @@
 
 IN_ENV := tests/run-in-env.sh
 
-.PHONY: test lint demo
+.PHONY: test lint demo bench
 
 test:
 	$(IN_ENV) pytest -n auto --maxprocesses 4 --dist worksteal
@@ -13,3 +13,7 @@ lint:
 
 demo:
 	$(IN_ENV) env PYTHONPATH=tests python -m roots.demo
+
+# Ten kernels and ten modules, then repairs: some ten minutes at first, five later. Wants a quiet machine.
+bench:
+	$(IN_ENV) env PYTHONPATH=tests python -m bench
