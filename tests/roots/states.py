@@ -207,14 +207,14 @@ def ubuntu_later_modules(host: Host) -> None:
 
 
 def debian_packages_headers_first(host: Host) -> None:
-    """The mistake with three of Debian's own -dkms packages; the last one comes in between.
+    """The mistake with three of Debian's own -dkms packages.
 
-    lime-forensics does not ask to be installed for new kernels. Its package builds for those that
-    have headers when it is installed.
+    lime-forensics does not ask to be installed for new kernels: an admin builds it as soon as that
+    is possible, which is when the headers are there.
     """
-    host.install("acpi-call-dkms", "dm-writeboost-dkms")
+    host.install("acpi-call-dkms", "dm-writeboost-dkms", "lime-forensics-dkms")
     host.install(host.headers)
-    host.install("lime-forensics-dkms")
+    host.run("dkms", "install", "lime-forensics/1.9.1-5", "-k", host.newer)
     host.install(host.image)
 
 
