@@ -39,6 +39,7 @@ from kernward.tools import (
     atomic,
     dkms,
     dkms_beside,
+    dkms_install,
     dkms_leftovers,
     dkms_swap,
     dkms_tree,
@@ -269,9 +270,35 @@ def _path_of(seen: object) -> str:
 
 def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     _wait_for_packages(bench, on_line)
+    replaced = _folders_replaced(bench, step)
+    command = _as_command(bench, _command(bench, step))
+    machine = bench.machine
     with bench.dkms_lock:
-        completed = _run(bench, _command(bench, step), on_line)
+        if replaced:
+            completed = dkms_install.install_over(
+                machine.run, machine.root, command, replaced, on_line
+            )
+        else:
+            completed = machine.run(command, on_line)
     return _look_installed(bench, step) or _failed(bench, completed)
+
+
+def _folders_replaced(bench: _Bench, step: Step) -> list[str]:
+    """Where files of another version lie that this one replaces."""
+    modules = bench.inventory.modules
+    return sorted(
+        {
+            os.path.dirname(pair.installed.path)
+            for module in (modules if isinstance(modules, tuple) else ())
+            if module.name == step.module and module.version != step.version
+            for build in module.builds
+            if build.kernel == step.kernel and build.state is DkmsState.INSTALLED
+            for pair in build.pairs
+            # With dkms's symlink_modules there is nothing to be copied.
+            if isinstance(pair.installed, ModuleFile)
+            and not bench.machine.root.is_link(pair.installed.path)
+        }
+    )
 
 
 def _look_installed(bench: _Bench, step: Step) -> Optional[Done]:
@@ -396,10 +423,14 @@ def _command(bench: _Bench, step: Step) -> tuple[str, ...]:
 
 
 def _run(bench: _Bench, argv: tuple[str, ...], on_line: OnLine) -> Completed:
+    return bench.machine.run(_as_command(bench, argv), on_line)
+
+
+def _as_command(bench: _Bench, argv: tuple[str, ...]) -> Command:
     root = bench.machine.root
     inside = "" if root.is_host else root.outside("/")
     limit = bench.machine.limits.build_timeout_s if argv[0] == "dkms" else _SHORT_S
-    return bench.machine.run(Command(argv, limit, inside), on_line)
+    return Command(argv, limit, inside)
 
 
 def _failed(bench: _Bench, completed: Completed) -> Failed:
