@@ -12,8 +12,8 @@ import pytest
 
 from roots.debian import BOOKWORM
 from roots.overlay import Done
-from roots.proof import assert_sound, in_image, leftovers, repaired, sha256
-from roots.states import Begin, Host, early_headers_first
+from roots.proof import assert_sound, held, in_image, leftovers, repaired, sha256
+from roots.states import Begin, Host, early_headers_first, one_transaction
 from roots.subjects import MAPPROBE
 
 # Runs a repair as its only child and ends it. When: a line of its progress begins with a text (and
@@ -179,6 +179,26 @@ def test_killed_while_it_writes(
         assert "code: -9" in done.stdout, (event, done.output)
         watch.look()
     _assert_completed(host, watch, old)
+
+
+def test_killed_while_a_new_version_replaces_the_old_one(begin: Begin) -> None:
+    host = begin(BOOKWORM, one_transaction)
+    MAPPROBE.teach(host)
+    (host / "/etc/kernward/kernward.toml").write_text('leave = ["plainprobe"]\n')
+    newer = MAPPROBE.at("1.1")
+    newer.add(host)
+    before = sha256(host / MAPPROBE.installed(host, host.newer))
+    only = ("--kernel", host.newer)
+    event = f"os.rename {host.newer}/updates/dkms/.kernward-new"
+    done = _interrupted(host, "all", line="", event=event)
+    assert "code: -9" in done.stdout
+    # dkms has the new one by now; the old file is whole, and that is told as what it is.
+    assert sha256(host / MAPPROBE.installed(host, host.newer)) == before
+    assert held(host.asked("check", *only)) == {"file-differs"}
+    repaired(host)
+    for kernel in (host.older, host.newer):
+        assert host.modinfo(newer.installed(host, kernel), "version") == "1.1"
+    assert_sound(host)
 
 
 @pytest.mark.parametrize("seed", range(2))
