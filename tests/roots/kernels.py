@@ -34,7 +34,6 @@ UBUNTU_LATER_MODULES = "ubuntu-later-modules"
 # once. Of the older kernel, and in their next version of the newer one.
 METAS_OLDER = "metas-older"
 METAS_NEWER = "metas-newer"
-METAS_UBUNTU = "metas-ubuntu"
 META_IMAGE = f"linux-image-{_FLAVOUR}"
 META_HEADERS = f"linux-headers-{_FLAVOUR}"
 META_BOTH = f"linux-{_FLAVOUR}"
@@ -143,14 +142,13 @@ def _make_later(into: Path, kernel: str) -> None:
 
 
 def _make_metas(into: Path, kernels: Kernels) -> None:
-    for folder, version, kernel, more in (
-        (METAS_OLDER, "1", kernels.older, ()),
-        (METAS_NEWER, "2", kernels.newer, ()),
-        (METAS_UBUNTU, "2", kernels.newer, (f"linux-modules-extra-{kernels.newer}",)),
+    for folder, version, kernel in (
+        (METAS_OLDER, "1", kernels.older),
+        (METAS_NEWER, "2", kernels.newer),
     ):
-        (into / folder).mkdir()
         made = into / folder
-        repack.meta(made, META_IMAGE, version, f"linux-image-{kernel}", *more)
+        made.mkdir()
+        repack.meta(made, META_IMAGE, version, f"linux-image-{kernel}")
         repack.meta(made, META_HEADERS, version, f"linux-headers-{kernel}")
         same = (f"{META_IMAGE} (= {version})", f"{META_HEADERS} (= {version})")
         repack.meta(made, META_BOTH, version, *same)

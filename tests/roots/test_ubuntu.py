@@ -124,6 +124,17 @@ def test_linux_modules_that_came_after_the_headers_are_an_image_that_came_after(
     pointers.assert_right(host, host.newer)
 
 
+def test_linux_modules_extra_that_comes_later_is_no_later_image(begin: Begin) -> None:
+    host = begin(BOOKWORM, ubuntu_one_transaction)
+    extra = f"linux-modules-extra-{host.newer}"
+    host.install(extra)
+    assert history.configured(host, host.headers) < history.unpacked(host, extra)
+    assert "infiniband" in host.run("dpkg", "-L", extra).stdout
+    assert found(host.asked("check")) == set()
+    MAPPROBE.teach(host)
+    assert_sound(host)
+
+
 def test_a_new_revision_of_linux_modules_is_a_replaced_image(begin: Begin) -> None:
     host = begin(BOOKWORM, ubuntu_later_modules)
     assert host.version_of(_modules_package(host)).endswith(kernels.LATER)
