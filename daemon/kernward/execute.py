@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -22,6 +22,7 @@ from kernward.errors import KernwardError
 
 # As many as a small server has cores to spare; make uses all of them anyway.
 _LANES = 2
+_TURN_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,18 @@ def execute(
     kernels = dict.fromkeys(step.kernel for step in plan.steps if step.kernel is not None)
     # The calling thread only waits: it is the one that signal handlers interrupt.
     with ThreadPoolExecutor(_LANES) as pool:
-        pool.submit(_walk, first, actions, observer, guard).result()
+        _wait_for(pool.submit(_walk, first, actions, observer, guard))
         lanes = [_Lane(_of(plan, kernel), set(first.failed)) for kernel in kernels]
         for running in [pool.submit(_walk, lane, actions, observer, guard) for lane in lanes]:
-            running.result()
+            _wait_for(running)
     return tuple(result for lane in (first, *lanes) for result in lane.results)
+
+
+def _wait_for(running: Future[None]) -> None:
+    # In turns: a signal that comes just before one wait for good begins would be seen after it.
+    while not running.done():
+        wait([running], timeout=_TURN_S)
+    running.result()
 
 
 def _of(plan: Plan, kernel: Optional[KernelRelease]) -> list[Step]:
