@@ -449,8 +449,10 @@ def _index(machine: Machine, release: KernelRelease) -> Union[DepmodIndex, Unkno
 
 def _image(machine: Machine, files: Union[KernelFiles, Unknown]) -> Optional[remembered.Image]:
     """The initramfs image of a kernel."""
-    tool = machine.initramfs_tool
-    if isinstance(files, Unknown) or files.image is None or tool is InitramfsTool.NONE:
+    if isinstance(files, Unknown) or machine.initramfs_tool is InitramfsTool.NONE:
+        return None
+    if files.image is None and files.release != machine.running:
+        # A leftover beside headers: nothing will boot with it.
         return None
     seen = (remembered.times(machine, path) for path in files.initramfs_paths)
     return next(((times, files.release) for times in seen if times is not None), None)

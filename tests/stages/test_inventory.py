@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fakes import RELEASE, TRACKER, Link, debian_root, stub_map, write_files
-from kernward.core.facts import KernelRelease, MissingFile, ModuleFile, Unknown
+from kernward.core.facts import InitramfsTool, KernelRelease, MissingFile, ModuleFile, Unknown
 from kernward.core.outcomes import State
 from kernward.core.policy import Policy
 from kernward.cycle import Look, look
@@ -225,3 +225,17 @@ def test_links_that_change_between_two_looks_are_followed_anew(root: Path) -> No
     kernel = look(machine, Policy()).inventory.kernel(K)
     assert kernel is not None
     assert getattr(kernel.headers, "symvers_path", None) is not None
+
+
+@pytest.mark.parametrize("running", [None, K])
+def test_without_an_image_only_the_running_kernels_initramfs_matters(
+    root: Path, running: KernelRelease | None
+) -> None:
+    """Its image may come from outside; beside headers alone an initramfs is a leftover."""
+    (root / f"boot/vmlinuz-{RELEASE}").unlink()
+    (root / f"boot/initrd.img-{RELEASE}").write_bytes(b"cut short")
+    tool = InitramfsTool.INITRAMFS_TOOLS
+    machine = replace(machine_of(root), running=running, initramfs_tool=tool)
+    kernel = look(machine, Policy()).inventory.kernel(K)
+    assert kernel is not None
+    assert (kernel.initramfs is not None) is (running is not None)
