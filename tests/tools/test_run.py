@@ -277,7 +277,7 @@ def test_a_timeout_in_a_root_kills_what_ignores_sigterm(tiny_root: Path) -> None
     sleepers = [
         each.parent.name
         for each in Path("/proc").glob("[0-9]*/cmdline")
-        if nap.encode() in _read(each) and is_alive(int(each.parent.name))
+        if nap.encode() in _read(each) and not is_gone(int(each.parent.name))
     ]
     assert sleepers == []
 
