@@ -8,10 +8,11 @@ import pytest
 
 from builders import a_build, a_dkms_module, a_pair, an_inventory, by_code, found
 from kernward.core.diagnose import diagnose
-from kernward.core.facts import Signature, Trust, Unknown
+from kernward.core.facts import Certificate, Signature, Trust, Unknown
 from kernward.core.policy import Policy
 
-CERTIFICATE = b"\x30\x82 ISSUER then SERIAL and the rest"
+CERTIFICATE = Certificate(b"ISSUER", b"SERIAL", "aabbccdd")
+SIBLING = Certificate(b"ISSUER", b"SERIA", "")
 SIGNED = Signature("DKMS module signing key", "sha256", "", b"ISSUER", b"SERIAL")
 BY_KEY_ID = Signature("DKMS module signing key", "sha256", "aa:BB:cc:dd", b"", b"")
 STRANGER = Signature("nobody", "sha256", "", b"ISSUER", b"ANOTHER")
@@ -35,10 +36,12 @@ REFUSED, BLIND, FINE = ["hold signature-rejected"], ["hold could-not-look"], lis
         (None, None, FINE),
         (None, DARK, BLIND),
         (SIGNED, trusting((CERTIFICATE,)), FINE),
-        (SIGNED, trusting((b"another", CERTIFICATE)), FINE),
+        (SIGNED, trusting((SIBLING, CERTIFICATE)), FINE),
         (STRANGER, trusting((CERTIFICATE,)), REFUSED),
         (NAMELESS, trusting((CERTIFICATE,)), REFUSED),
         (SIGNED, trusting(()), REFUSED),
+        # One issuer, and a number that begins alike.
+        (SIGNED, trusting((SIBLING,)), REFUSED),
         (SIGNED, trusting(None), REFUSED),
         (SIGNED, trusting(DARK), BLIND),
         (None, trusting(DARK), REFUSED),

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernward.core.diagnose.trusted import certifies
 from kernward.core.facts import Signature, Trust, Unknown
 from kernward.tools.elf import read_module
 from kernward.tools.root import Root
-from kernward.tools.secureboot import certificate_matches, read_trust
+from kernward.tools.secureboot import read_certificate, read_trust
 
 RECORDED = Path(__file__).parent.parent / "recorded"
 ENROLLED = (RECORDED / "secureboot" / "enrolled.der").read_bytes()
 OTHER = (RECORDED / "secureboot" / "other.der").read_bytes()
+OURS, THEIRS = read_certificate(ENROLLED), read_certificate(OTHER)
 MOK_LIST = (RECORDED / "secureboot" / "mok.esl").read_bytes()
 DATABASE = (RECORDED / "secureboot" / "db.esl").read_bytes()
 PROC_KEYS = (RECORDED / "secureboot" / "proc-keys.txt").read_bytes()
@@ -110,12 +112,12 @@ def test_without_efi_nothing_is_enrolled(tmp_path: Path) -> None:
 def test_certificates_come_from_the_machine_owner_and_the_firmware(tmp_path: Path) -> None:
     """The hash in front of the certificate in ``db`` is no certificate."""
     files = {MOK_RT: ATTRIBUTES + MOK_LIST, DB: ATTRIBUTES + DATABASE}
-    assert trust_of(tmp_path, files).enrolled == (ENROLLED, OTHER)
+    assert trust_of(tmp_path, files).enrolled == (OURS, THEIRS)
 
 
 def test_a_certificate_that_is_in_two_places_is_there_once(tmp_path: Path) -> None:
     files = {MOK_VARIABLE: MOK_LIST, MOK_RT: ATTRIBUTES + MOK_LIST, f"{MOK_VARIABLE}1": DATABASE}
-    assert trust_of(tmp_path, files).enrolled == (ENROLLED, OTHER)
+    assert trust_of(tmp_path, files).enrolled == (OURS, THEIRS)
 
 
 def test_efi_without_its_variables_could_not_be_looked_at(tmp_path: Path) -> None:
@@ -159,6 +161,11 @@ def test_key_ids_are_those_of_certificates_on_the_keyrings(tmp_path: Path) -> No
 # --------------------------------------------------------------------------- certificates
 
 
+def matches(encoded: bytes, signature: Signature) -> bool:
+    certificate = read_certificate(encoded)
+    return certificate is not None and certifies(certificate, signature)
+
+
 def signature_in(name: str) -> Signature:
     found = read_module(Root(RECORDED / "elf" / "6.1"), f"/{name}", [])
     signature = getattr(found, "signature", None)
@@ -169,18 +176,18 @@ def signature_in(name: str) -> Signature:
 @pytest.mark.parametrize("name", ["follower-signed.ko", "follower-signed-by-key-id.ko"])
 def test_a_certificate_matches_the_signature_made_with_its_key(name: str) -> None:
     signature = signature_in(name)
-    assert certificate_matches(signature, ENROLLED)
-    assert not certificate_matches(signature, OTHER)
+    assert matches(ENROLLED, signature)
+    assert not matches(OTHER, signature)
 
 
 def test_the_kernels_own_build_key_is_none_of_them() -> None:
     signature = signature_in("crc-itu-t.ko.gz")
-    assert not certificate_matches(signature, ENROLLED)
+    assert not matches(ENROLLED, signature)
 
 
 def test_a_signature_that_names_no_key_matches_nothing() -> None:
     nameless = Signature(signer="", hash_name="", key_id="", issuer_der=b"", serial_der=b"")
-    assert not certificate_matches(nameless, ENROLLED)
+    assert not matches(ENROLLED, nameless)
 
 
 @settings(max_examples=200, deadline=None)
@@ -188,9 +195,9 @@ def test_a_signature_that_names_no_key_matches_nothing() -> None:
 def test_a_damaged_certificate_never_raises(at: int, value: int, cut: bool) -> None:  # noqa: FBT001
     damaged = ENROLLED[:at] if cut else ENROLLED[:at] + bytes([value]) + ENROLLED[at + 1 :]
     for name in ("follower-signed.ko", "follower-signed-by-key-id.ko"):
-        assert certificate_matches(SIGNATURES[name], damaged) in {True, False}
+        assert matches(damaged, SIGNATURES[name]) in {True, False}
     if cut:
-        assert not certificate_matches(SIGNATURES["follower-signed.ko"], damaged)
+        assert not matches(damaged, SIGNATURES["follower-signed.ko"])
 
 
 SIGNATURES = {
@@ -201,4 +208,4 @@ SIGNATURES = {
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_junk_is_no_certificate(data: bytes) -> None:
-    assert not certificate_matches(SIGNATURES["follower-signed.ko"], data)
+    assert not matches(data, SIGNATURES["follower-signed.ko"])

@@ -484,12 +484,21 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """What a signature may name of a certificate: issuer and serial number (DER), or its key id."""
+
+    issuer_der: bytes
+    serial_der: bytes
+    key_id: str
+
+
+@dataclass(frozen=True)
 class Trust:
-    """What the running kernel accepts. ``enrolled`` holds DER certificates; None: not asked."""
+    """What the running kernel accepts, and by which certificates. ``enrolled`` None: not asked."""
 
     enforced: bool
     why: str
-    enrolled: Union[tuple[bytes, ...], Unknown, None]
+    enrolled: Union[tuple[Certificate, ...], Unknown, None]
     key_ids: tuple[str, ...] = ()
 
 

@@ -11,9 +11,9 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
-from kernward.core.facts import Signature, Trust, Unknown
+from kernward.core.facts import Certificate, Trust, Unknown
 from kernward.tools import der
 from kernward.tools.root import Root
 
@@ -68,26 +68,16 @@ def read_trust(root: Root) -> Union[Trust, Unknown]:
     return Trust(enforced=enforced, why=why, enrolled=_enrolled(root), key_ids=_key_ids(root))
 
 
-def certificate_matches(signature: Signature, certificate_der: bytes) -> bool:
-    """Is this the certificate of the key that the signature names?
-
-    By issuer and serial number, else by subject key id, byte for byte as the kernel compares them.
-    False for a certificate that cannot be read and for a signature that names no key.
-    """
+def read_certificate(encoded: bytes) -> Optional[Certificate]:
+    """An X.509 certificate in DER; None for what is none."""
     try:
-        certificate = der.first_element(certificate_der)
-        fields = list(certificate.children[0].children)
+        fields = list(der.first_element(encoded).children[0].children)
         if fields[0].tag == der.CONTEXT_0:
             del fields[0]
         serial, _, issuer = fields[:3]
-        if signature.issuer_der:
-            return (issuer.encoding, serial.encoding) == (
-                signature.issuer_der,
-                signature.serial_der,
-            )
-        return bool(signature.key_id) and _subject_key_id(fields) == signature.key_id
+        return Certificate(issuer.encoding, serial.encoding, _subject_key_id(fields))
     except (ValueError, IndexError):
-        return False
+        return None
 
 
 def _subject_key_id(fields: list[der.Element]) -> str:
@@ -184,8 +174,8 @@ def _flag(root: Root, name: str) -> Union[bool, Unknown, None]:
 # --------------------------------------------------------------------------- which keys
 
 
-def _enrolled(root: Root) -> Union[tuple[bytes, ...], Unknown]:
-    """Each certificate once, the machine owner's first."""
+def _enrolled(root: Root) -> Union[tuple[Certificate, ...], Unknown]:
+    """Each certificate once, the machine owner's first; what is none certifies nothing."""
     certificates: dict[bytes, None] = {}
     try:
         if not root.exists(_EFI):
@@ -203,7 +193,8 @@ def _enrolled(root: Root) -> Union[tuple[bytes, ...], Unknown]:
             return Unknown(path, str(error), garbled=True)
     if not variables:
         return Unknown(_EFIVARS, "neither efivarfs nor mok-variables is there")
-    return tuple(certificates)
+    known = (read_certificate(encoded) for encoded in certificates)
+    return tuple(each for each in known if each is not None)
 
 
 def _key_variables(root: Root) -> Iterator[tuple[str, int]]:

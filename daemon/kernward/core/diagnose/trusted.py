@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kernward.core.diagnose.sound import judged_files
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import ModuleFile, Signature, Trust, Unknown
+from kernward.core.facts import Certificate, ModuleFile, Signature, Trust, Unknown
 from kernward.core.findings import Evidence, Finding
 
 
@@ -32,11 +32,18 @@ def _known(signature: Signature, trust: Trust) -> bool:
     if signature.key_id and any(_same_key(signature.key_id, known) for known in trust.key_ids):
         return True
     certificates = trust.enrolled if isinstance(trust.enrolled, tuple) else ()
-    # A certificate holds its serial number and its issuer's name in the same encoding in which a
-    # PKCS#7 signature names them: both there means that it is this key's.
-    return bool(signature.serial_der and signature.issuer_der) and any(
-        signature.serial_der in der and signature.issuer_der in der for der in certificates
-    )
+    return any(certifies(certificate, signature) for certificate in certificates)
+
+
+def certifies(certificate: Certificate, signature: Signature) -> bool:
+    """It is the certificate of the key that the signature names, as the kernel compares them.
+
+    By issuer and serial number, else by key id. A signature that names no key has none.
+    """
+    if signature.issuer_der:
+        named = (signature.issuer_der, signature.serial_der)
+        return named == (certificate.issuer_der, certificate.serial_der)
+    return bool(signature.key_id) and certificate.key_id == signature.key_id
 
 
 def _same_key(one: str, other: str) -> bool:
