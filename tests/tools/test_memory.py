@@ -297,3 +297,15 @@ def test_roots_have_memories_of_their_own(monkeypatch: pytest.MonkeyPatch, home:
     monkeypatch.setenv("HOME", home)
     one, other = memory_path("/srv/one"), memory_path("/srv/\udcff")
     assert one is None or one != other
+
+
+def test_memories_of_roots_that_are_long_gone_are_cleared_away(tmp_path: Path) -> None:
+    long_ago = time.time() - 91 * 24 * 3600
+    for name in ("seen-gone", "seen-used", "other"):
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / "seen-young").write_bytes(b"")
+    memory = Memory(str(tmp_path / "seen-used"))
+    memory.recall("config", (OLD,), Reader())
+    memory.save()
+    assert sorted(os.listdir(tmp_path)) == ["other", "seen-used", "seen-young"]

@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 # is remembered.
 _TOO_YOUNG_NS = SECOND_NS
 _LARGEST = 64 << 20
+_PREFIX = "seen-"
+_KEPT_S = 90 * 24 * 3600
 # Another version of the tool or of Python may read the same file another way.
 _MADE_BY = f"{__version__} {sys.version_info[:2]}"
 
@@ -81,6 +83,15 @@ class Memory:
                 # A full disk must not fill up with halves of a memory.
                 os.unlink(name)
                 raise
+            _prune(folder)
+
+
+def _prune(folder: str) -> None:
+    """Roots come and go; what was not written for long is of none that is still looked at."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.startswith(_PREFIX) and time.time() - os.lstat(path).st_mtime > _KEPT_S:
+            os.unlink(path)
 
 
 def memory_path(root: str) -> Optional[str]:
@@ -93,7 +104,7 @@ def memory_path(root: str) -> Optional[str]:
         if home in {"", "/", "~"}:
             return None
         folder = os.path.join(home, ".cache", "kernward")
-    return os.path.join(folder, f"seen-{name}")
+    return os.path.join(folder, f"{_PREFIX}{name}")
 
 
 def _digest(root: str) -> str:
