@@ -15,6 +15,7 @@ import tempfile
 from typing import Optional
 
 from kernward.core.facts import SECOND_NS, KernelRelease
+from kernward.tools.atomic import sync_folder
 from kernward.tools.initramfs import BuiltImage, NotRebuilt
 from kernward.tools.root import Root
 
@@ -53,7 +54,7 @@ def swap_in(root: Root, built: BuiltImage) -> Optional[NotRebuilt]:
             _keep_backup(root, built.target, f"{beside}.bak")
         os.replace(root.outside(beside, follow=False), root.outside(built.target, follow=False))
         swapped = True
-        _sync_folder(root.outside(BOOT))
+        sync_folder(root.outside(BOOT))
     except OSError as trouble:
         needed = -(-built.size // (1 << 20))
         reason = f"the new image ({needed} MiB) could not be put into {BOOT}: {trouble.strerror}"
@@ -127,11 +128,3 @@ def _remove(root: Root, inside: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
