@@ -7,7 +7,6 @@ into nanoseconds. The image arrives at 100, the module is built from 200 to 220.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Optional
 
 from kernward.core.diagnose import diagnose
@@ -47,6 +46,7 @@ from kernward.core.facts import (
     Toolchain,
 )
 from kernward.core.findings import Finding
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 

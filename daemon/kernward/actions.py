@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
 from kernward.core.diagnose.sound import Trouble, file_troubles
-from kernward.core.diagnose.subject import Subject
+from kernward.core.diagnose.subject import Subject, exports_on
 from kernward.core.facts import (
     DepmodIndex,
     DkmsBuild,
@@ -27,6 +26,7 @@ from kernward.core.facts import (
     Unknown,
 )
 from kernward.core.findings import Severity
+from kernward.core.nouns import dataclass, field, replace
 from kernward.core.policy import Policy
 from kernward.core.rebuilt import unchanged_trouble
 from kernward.core.steps import Step, StepKind
@@ -468,7 +468,8 @@ def _subject(bench: _Bench, step: Step) -> Subject:
         raise KernwardError(f"{step.module} or {step.kernel} is not here any more", "repeat")
     build = module.build_for(step.kernel)
     profile = bench.policy.profile_of(module.name)
-    return Subject(bench.inventory, bench.policy, kernel, module, build, profile)
+    exports = exports_on(bench.inventory, step.kernel)
+    return Subject(bench.inventory, bench.policy, kernel, module, build, profile, exports)
 
 
 def _kernel(bench: _Bench, release: Optional[KernelRelease]) -> Optional[Kernel]:

@@ -6,12 +6,12 @@ The verdict is computed from the second look, never from what the steps returned
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import Inventory
 from kernward.core.findings import Finding
+from kernward.core.nouns import dataclass
 from kernward.core.outcomes import Report, Verdict
 from kernward.core.plan import plan
 from kernward.core.policy import Policy

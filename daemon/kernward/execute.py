@@ -11,10 +11,10 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass, field
 from kernward.core.outcomes import Outcome, StepResult
 from kernward.core.render import step_text
 from kernward.core.steps import Plan, Step, StepKind

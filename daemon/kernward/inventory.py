@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Optional, Union
 
 from kernward import remembered
@@ -40,6 +39,7 @@ from kernward.core.facts import (
     SymbolMap,
     Unknown,
 )
+from kernward.core.nouns import dataclass, replace
 from kernward.core.policy import Policy
 from kernward.machine import Machine
 from kernward.tools import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from kernward.core.facts import InitramfsTool, KernelRelease
+from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError, SettingsInvalidError
 from kernward.settings import Limits
 from kernward.tools.dpkg import Dpkg

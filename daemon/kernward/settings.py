@@ -13,11 +13,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 from kernward.errors import SettingsInvalidError
@@ -59,7 +59,7 @@ class Settings:
 
     policy: Policy
     limits: Limits
-    sources: tuple[str, ...] = field(default=())
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,19 +210,19 @@ def _names(document: _Document, table: _Table, key: str) -> tuple[str, ...]:
 
 def _limits(document: _Document) -> dict[str, float]:
     table = document.table.get("limits", {})
-    known = tuple(Limits.__dataclass_fields__)
+    known = Limits.__match_args__
     if not isinstance(table, dict):
         raise document.error("limits", "limits has to be a table", "write [limits]")
     _check_keys(document, table, known, " in [limits]")
     for key, value in table.items():
-        field = Limits.__dataclass_fields__[key]
-        kind = "whole number" if field.type == "int" else "number"
-        fits = isinstance(value, int if field.type == "int" else (int, float))
+        whole = Limits.__annotations__[key] == "int"
+        kind = "whole number" if whole else "number"
+        fits = isinstance(value, int if whole else (int, float))
         if isinstance(value, bool) or not fits or not 0 < value <= _LARGEST_LIMIT:
             raise document.error(
                 key,
                 f"{key} has to be a {kind} above 0 and up to {_LARGEST_LIMIT}",
-                f"for instance: {key} = {field.default}",
+                f"for instance: {key} = {getattr(Limits(), key)}",
             )
     return dict(table)
 

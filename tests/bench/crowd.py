@@ -30,6 +30,7 @@ MODULES = tuple(
 )
 KERNELS = 10
 _FORCED_IN = "mapprobea"
+_MODULES_LIST = "/etc/initramfs-tools/modules"
 _DKMS = "/var/lib/dkms"
 _ARCHITECTURE = "x86_64"
 
@@ -58,6 +59,14 @@ def crowded(kernel_count: int = KERNELS, module_count: int = len(MODULES)) -> It
         yield host
 
 
+def drop_images(host: Host) -> None:
+    """Leave the kernels without an initramfs, as where they boot without one."""
+    for image in (host / "/boot").glob("initrd.img-*"):
+        image.unlink()
+    listed = host / _MODULES_LIST
+    listed.write_text(listed.read_text().replace(f"{_FORCED_IN}\n", ""))
+
+
 def releases(host: Host) -> list[str]:
     """The kernels of the root; the real one is first."""
     names = sorted(os.listdir(host / "/lib/modules"))
@@ -71,7 +80,7 @@ def _fill(host: Host) -> None:
         subject.add(host)
         if subject.origin == MAPPROBE.origin:
             subject.teach(host)
-    with (host / "/etc/initramfs-tools/modules").open("a") as forced_in:
+    with (host / _MODULES_LIST).open("a") as forced_in:
         forced_in.write(f"{_FORCED_IN}\n")
     host.install(f"linux-image-{host.older}", f"linux-headers-{host.older}")
     clones = _other_releases(host.older)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from builders import (
 )
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import KernelPackage, KernelRelease, Room, Toolchain, Unknown
+from kernward.core.nouns import replace
 from kernward.core.plan import plan
 from kernward.core.policy import Policy
 

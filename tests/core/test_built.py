@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +33,7 @@ from kernward.core.facts import (
     MissingFile,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
 FAILED = a_log(failed=True, exit_code=2, tail=("a.c:1: error: no member", "make: *** [all] Error"))

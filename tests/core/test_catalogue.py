@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import string
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -96,9 +95,9 @@ def test_a_finding_about_nothing_in_particular_has_words_as_well(code: str) -> N
 @pytest.mark.parametrize("code", KINDS)
 def test_texts_name_only_what_findings_fill_in(code: str) -> None:
     known = {"kernel", "module", "version", *WORDS}
-    for field in fields(KINDS[code]):
-        if field.name in TEXTS:
-            text = getattr(KINDS[code], field.name)
+    for field in KINDS[code].__match_args__:
+        if field in TEXTS:
+            text = getattr(KINDS[code], field)
             assert {name for _, name, _, _ in string.Formatter().parse(text) if name} <= known
 
 

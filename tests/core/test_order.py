@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -49,6 +48,7 @@ from kernward.core.facts import (
     Unknown,
 )
 from kernward.core.findings import Severity
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
 FIRST_UNPACK = unpacked(IMAGE, "6.1-1", at=100)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Optional
 
@@ -50,6 +49,7 @@ from kernward.core.facts import (
     Toolchain,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.core.plan import plan
 from kernward.core.policy import Policy
 from kernward.core.steps import Plan, Step, StepKind

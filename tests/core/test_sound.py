@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -38,6 +37,7 @@ from kernward.core.facts import (
     Pointer,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
 TWO_POINTERS = a_profile(pointers={"p_get": "hidden_get", "p_put": "hidden_put"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from builders import (
     HEADERS,
     IMAGE,
@@ -25,6 +23,7 @@ from builders import (
     upgraded,
 )
 from kernward.core.facts import Inventory, Kernel, MissingFile, Unknown
+from kernward.core.nouns import replace
 from kernward.core.timeline import story
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fakes import RELEASE, TRACKER, Link, debian_root, stub_map, write_files
 from kernward.core.facts import InitramfsTool, KernelRelease, MissingFile, ModuleFile, Unknown
+from kernward.core.nouns import replace
 from kernward.core.outcomes import State
 from kernward.core.policy import Policy
 from kernward.cycle import Look, look

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from fakes import RELEASE, TRACKER, Content, debian_root, write_files
 from kernward.core.facts import DkmsConf, Inventory, KernelRelease, MapReading
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 from kernward.inventory import take_inventory

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from fakes import (
     write_files,
 )
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import replace
 from kernward.core.outcomes import Outcome, Report, State, StepResult
 from kernward.core.policy import Policy
 from kernward.core.steps import Plan, StepKind

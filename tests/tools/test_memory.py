@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from kernward.core.facts import (
     SymbolMap,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.tools.memory import Memory, memory_path
 from kernward.tools.root import Root
 
@@ -93,7 +93,7 @@ def test_every_kind_of_answer_comes_back_the_same(path: str, answer: object) -> 
     assert reader.reads == 0
 
 
-@pytest.mark.parametrize("field", sorted(FileTimes.__dataclass_fields__))
+@pytest.mark.parametrize("field", sorted(FileTimes.__match_args__))
 def test_every_change_that_stat_tells_asks_anew(path: str, field: str) -> None:
     other = "/boot/other" if field == "path" else 99
     assert not knows(kept(path), times=replace(OLD, **{field: other}))  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ otherwise where its evidence does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kernward.core.findings import Severity
+from kernward.core.nouns import dataclass
 
 HOLD, WARN, INFO = Severity.HOLD, Severity.WARN, Severity.INFO
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kernward.core.diagnose import concerned_kernels
 from kernward.core.diagnose.subject import is_guarded
 from kernward.core.facts import DkmsTool, Headers, InitramfsTool, Inventory, Trust, Unknown
+from kernward.core.nouns import dataclass
 from kernward.core.policy import Policy
 
 _MIB = 1 << 20

@@ -8,10 +8,12 @@ tuple means that we looked and nothing was there.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Optional, Union
+
+from kernward.core.nouns import dataclass
 
 SECOND_NS = 1_000_000_000
 
@@ -52,20 +54,25 @@ class KernelRelease:
     @property
     def sort_key(self) -> tuple[tuple[int, int, str], ...]:
         """Numbers compare as numbers, a ``-rcN`` or ``~`` sorts before its release."""
-        parts = []
-        for part in _DIGITS.split(self.text.replace("-rc", "~rc")):
-            if part.isdigit():
-                parts.append((2, int(part), ""))
-            elif part:
-                parts.append((0 if part.startswith("~") else 1, 0, part))
-        # Lets "6.1~rc1" sort before "6.1", and "6.1" before "6.1.2".
-        return (*parts, (1, 0, ""))
+        return _sort_key(self.text)
 
     def __lt__(self, other: KernelRelease) -> bool:
         return self.sort_key < other.sort_key
 
     def __str__(self) -> str:
         return self.text
+
+
+@functools.lru_cache(maxsize=1024)
+def _sort_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    parts = []
+    for part in _DIGITS.split(text.replace("-rc", "~rc")):
+        if part.isdigit():
+            parts.append((2, int(part), ""))
+        elif part:
+            parts.append((0 if part.startswith("~") else 1, 0, part))
+    # Lets "6.1~rc1" sort before "6.1", and "6.1" before "6.1.2".
+    return (*parts, (1, 0, ""))
 
 
 @dataclass(frozen=True)
@@ -531,7 +538,7 @@ class Inventory:
     trust: Union[Trust, Unknown, None]
     initramfs_tool: InitramfsTool
     initramfs_entries: frozenset[str] = frozenset()
-    unknowns: tuple[Unknown, ...] = field(default=())
+    unknowns: tuple[Unknown, ...] = ()
 
     def kernel(self, release: KernelRelease) -> Optional[Kernel]:
         """The kernel of that release, if anything of it is here."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.facts import KernelRelease, Moment
+from kernward.core.nouns import dataclass
 
 
 class Severity(enum.Enum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from kernward.core.findings import Finding
+from kernward.core.nouns import dataclass
 from kernward.core.steps import Plan, Step
 
 

@@ -7,7 +7,6 @@ initramfs after the last module, and loading where that kernel runs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from kernward.core.diagnose.bootable import module_name
 from kernward.core.diagnose.sound import file_troubles
@@ -24,6 +23,7 @@ from kernward.core.facts import (
     ModuleFile,
 )
 from kernward.core.findings import Finding, Severity
+from kernward.core.nouns import dataclass, replace
 from kernward.core.policy import Policy
 from kernward.core.remedies import Remedy, remedy_of
 from kernward.core.steps import Plan, Step, StepKind, Unfixable

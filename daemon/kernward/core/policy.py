@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass, field
 from kernward.core.profiles import Profile
 
 

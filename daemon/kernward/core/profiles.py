@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass, field
 
 _LEADING_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
 

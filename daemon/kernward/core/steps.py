@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
 from kernward.core.findings import Finding
+from kernward.core.nouns import dataclass
 
 
 class StepKind(enum.Enum):

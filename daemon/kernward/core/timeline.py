@@ -8,7 +8,6 @@ makes them all anew. So file times count only where something shows that they ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.facts import (
@@ -26,6 +25,7 @@ from kernward.core.facts import (
     PackageEvent,
     PackageRole,
 )
+from kernward.core.nouns import dataclass
 
 # dpkg logs "unpacked" after the last file is in place; a big kernel on a slow disk takes minutes.
 _LONGEST_UNPACK_NS = 15 * 60 * SECOND_NS

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass
 from kernward.tools.root import Root
 
 # entry+TRIES_LEFT-TRIES_DONE.conf

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Optional, Union
 
 from kernward.core.facts import KernelRelease, Unknown
+from kernward.core.nouns import dataclass
 from kernward.tools.boot_entries import (
     MenuEntry,
     boot_entries,

@@ -282,45 +282,71 @@ _ZSTD_SINGLE_SEGMENT = 0x20
 _ZSTD_DICTIONARY_ID_BYTES = (0, 1, 2, 4)
 _ZSTD_CONTENT_SIZE_BYTES = (0, 2, 4, 8)
 _ZSTD_RLE = 1
+_ZSTD_BLOCK_HEADER_BYTES = 3
 
 
 def _zstd_blocks(library: ModuleType, source: Source) -> Iterator[bytes]:
-    """Feed block by block: bounds the output of one call, and tells where the frame ends.
+    """Hand the library one frame in whole blocks: so the source stands where the frame ends.
 
-    python3-zstandard before 0.19 does not say what input it left over. Several blocks a call are
-    no faster.
+    python3-zstandard before 0.19 does not say what input it left over. Its reader asks for the
+    interpreter's lock once per chunk, ``decompressobj`` for each of its 128 KiB blocks.
     """
-    decoder = library.ZstdDecompressor().decompressobj()
+    frame = _ZstdFrame(source)
+    reader = library.ZstdDecompressor().stream_reader(frame, read_size=_READ)
+    try:
+        while plain := reader.read(_READ):
+            yield plain
+    except (library.ZstdError, MemoryError) as trouble:
+        raise _damaged(str(trouble), source) from None
+    if not frame.ended:
+        raise _cut_short(source)
 
-    def feed(data: bytes) -> bytes:
-        try:
-            plain: bytes = decoder.decompress(data)
-        except (library.ZstdError, MemoryError) as trouble:
-            raise _damaged(str(trouble), source) from None
-        return plain
 
-    descriptor = source.peek(5)[-1]
-    yield feed(_exactly(source, _zstd_header_bytes(descriptor)))
-    checksum_bytes = 4 if descriptor & _ZSTD_CHECKSUM else 0
-    last = False
-    while not last:
-        last, block = _zstd_block(source, checksum_bytes)
-        yield feed(block)
+class _ZstdFrame:
+    """The compressed bytes of one frame, and nothing of what follows it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        descriptor = source.peek(5)[-1]
+        self._checksum_bytes = 4 if descriptor & _ZSTD_CHECKSUM else 0
+        # From the next byte to the next block; from the last block on, to the end.
+        self._ahead = _zstd_header_bytes(descriptor)
+        self._last = False
+        self.ended = False
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, about ``size`` of them; none at the end, or where the file ends early."""
+        data = b"" if self.ended else self._source.read(size)
+        while not self._last and self._ahead + _ZSTD_BLOCK_HEADER_BYTES <= len(data):
+            self._pass_block(data)
+        if self._last and self._ahead <= len(data):
+            self.ended = True
+            return self._leave(data)
+        if not self._last and self._ahead < len(data):
+            # A part of a block's header: it is read again as a whole.
+            return self._leave(data)
+        self._ahead -= len(data)
+        return data
+
+    def _pass_block(self, data: bytes) -> None:
+        begin = self._ahead
+        self._ahead += _ZSTD_BLOCK_HEADER_BYTES
+        bits = int.from_bytes(data[begin : self._ahead], "little")
+        self._last, kind, size = bool(bits & 1), bits >> 1 & 3, bits >> 3
+        self._ahead += 1 if kind == _ZSTD_RLE else size
+        self._ahead += self._checksum_bytes if self._last else 0
+
+    def _leave(self, data: bytes) -> bytes:
+        taken, left = data[: self._ahead], data[self._ahead :]
+        self._ahead = 0
+        self._source.push_back(left)
+        return taken
 
 
 def _zstd_header_bytes(descriptor: int) -> int:
     single = bool(descriptor & _ZSTD_SINGLE_SEGMENT)
     content_size = _ZSTD_CONTENT_SIZE_BYTES[descriptor >> 6] or single
     return 5 + (not single) + _ZSTD_DICTIONARY_ID_BYTES[descriptor & 3] + content_size
-
-
-def _zstd_block(source: Source, checksum_bytes: int) -> tuple[bool, bytes]:
-    """One block with its header, and whether it is the last; what ends the frame goes with that."""
-    head = _exactly(source, 3)
-    bits = int.from_bytes(head, "little")
-    last, kind, size = bool(bits & 1), bits >> 1 & 3, bits >> 3
-    end = checksum_bytes if last else 0
-    return last, head + _exactly(source, (1 if kind == _ZSTD_RLE else size) + end)
 
 
 # lib/lz4 and the lz4 tool: blocks of at most 8 MiB of content, each behind its compressed size; no

@@ -14,10 +14,10 @@ import posixpath
 import stat
 import struct
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import BinaryIO, Optional, Union, cast
 
 from kernward.core.facts import KernelRelease, Unknown
+from kernward.core.nouns import dataclass, field
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import (
     MAGIC_BYTES,

@@ -6,7 +6,7 @@ Only single-byte tags and definite lengths, which is all that X.509 and CMS use 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kernward.core.nouns import dataclass
 
 INTEGER = 0x02
 OCTET_STRING = 0x04

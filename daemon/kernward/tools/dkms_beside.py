@@ -19,10 +19,10 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError
 from kernward.tools import atomic
 from kernward.tools.dkms_key import FRAMEWORK, unsigned_framework, would_make_a_key

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Optional
 
+from kernward.core.nouns import replace
 from kernward.tools import atomic
 from kernward.tools.dkms_beside import RunWithLines, explaining
 from kernward.tools.dkms_leftovers import WORK_PREFIX, record_temporaries, remove_work

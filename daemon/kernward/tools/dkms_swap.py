@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Optional
 
+from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError
 from kernward.tools import atomic
 from kernward.tools.dkms_beside import (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Optional, Protocol, TypeVar, Union
 
 from kernward.core.facts import (
@@ -20,6 +19,7 @@ from kernward.core.facts import (
     KernelRelease,
     Unknown,
 )
+from kernward.core.nouns import dataclass, replace
 from kernward.tools.dkms_names import framework_paths, is_safe_component, override_paths
 from kernward.tools.dkms_script import no_means_no
 from kernward.tools.module_places import (

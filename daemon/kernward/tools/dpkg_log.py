@@ -17,10 +17,10 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional, Union
 
 from kernward.core.facts import SECOND_NS, Moment, PackageAction, PackageEvent, Unknown
+from kernward.core.nouns import dataclass
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import open_plain
 from kernward.tools.dpkg_log_files import FOLDER, NAME, ZONE
@@ -135,7 +135,7 @@ class _Progress:
     """Where one package stands, line after line."""
 
     status: bytes = b""
-    wanted: Optional[bytes] = field(default=None)
+    wanted: Optional[bytes] = None
 
     def event(self, match: re.Match[bytes], when: Moment) -> Optional[PackageEvent]:
         status, verb, revision = match[2], match[3], match[6]

@@ -13,11 +13,11 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from struct import Struct
 from typing import BinaryIO, Optional, TypeVar, Union, cast
 
 from kernward.core.facts import FileTimes, MissingFile, ModuleFile, Pointer, Unknown
+from kernward.core.nouns import dataclass, field
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import Source, open_plain
 from kernward.tools.elf_sections import (

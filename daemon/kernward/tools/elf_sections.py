@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Optional
+from typing import BinaryIO, NamedTuple, Optional
+
+from kernward.core.nouns import dataclass
 
 SHT_NULL = 0
 SHT_STRTAB = 3
@@ -36,11 +37,11 @@ class BrokenFileError(Exception):
     """The file is not what it should be; the text says what, and where in the file."""
 
 
-@dataclass(frozen=True)
-class Section:
+# Named tuples, not nouns: a look at a hundred modules makes thousands of them.
+class Section(NamedTuple):
     """One section header, its name looked up."""
 
-    index: int
+    number: int
     name: str
     kind: int
     offset: int
@@ -49,8 +50,7 @@ class Section:
     info: int
 
 
-@dataclass(frozen=True)
-class Relocation:
+class Relocation(NamedTuple):
     """``addend`` is None where it stands in the place that is relocated (REL sections)."""
 
     offset: int
@@ -149,7 +149,7 @@ class ElfFile:
     def relocations(self, of: Section) -> Iterator[Relocation]:
         """The relocations to be applied to a section."""
         for section in self.sections:
-            if section.kind in {SHT_RELA, SHT_REL} and section.info == of.index:
+            if section.kind in {SHT_RELA, SHT_REL} and section.info == of.number:
                 yield from self._relocations_in(section)
                 # One per section is what linkers make; more would let a small file cost hours.
                 return

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Optional
 
+from kernward.core.nouns import replace
 from kernward.tools.boot_entries import MenuEntry, boot_entries, read_if_there
 from kernward.tools.root import Root
 

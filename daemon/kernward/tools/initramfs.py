@@ -7,10 +7,10 @@ one tool is driven (its own file), or what must be inside (that is decided in co
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional, Protocol, Union
 
 from kernward.core.facts import InitramfsTool, KernelRelease, Unknown
+from kernward.core.nouns import dataclass
 from kernward.tools.root import Root
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import os
 import re
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, KernelConfig, KernelRelease, Unknown
+from kernward.core.nouns import dataclass
 from kernward.tools.root import Root
 
 _MODULES = "/lib/modules"

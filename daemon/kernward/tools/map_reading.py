@@ -9,10 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Union
 
 from kernward.core.facts import DkmsConf, MapReading, SourceScan, Unknown
+from kernward.core.nouns import dataclass, field
 from kernward.tools.root import Root
 
 # openafs, the largest module source in Debian 12, has 1,300 files and a configure of 1.2 MB.

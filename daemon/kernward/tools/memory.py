@@ -8,7 +8,6 @@ speed depends on this; a memory that cannot be read or trusted is begun anew.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import io
 import os
@@ -21,6 +20,7 @@ from typing import Any, Optional, TypeVar, cast
 from kernward import __version__
 from kernward.core import facts
 from kernward.core.facts import SECOND_NS, FileTimes, Unknown
+from kernward.core.nouns import is_noun
 
 _T = TypeVar("_T")
 # A file written twice within one tick of the kernel's clock keeps its ctime. Nothing that young
@@ -167,9 +167,7 @@ class _Restricted(pickle.Unpickler):
             return known
         if module == facts.__name__ or module.startswith("kernward.tools."):
             found: object = super().find_class(module, name)
-            if isinstance(found, type) and (
-                dataclasses.is_dataclass(found) or issubclass(found, enum.Enum)
-            ):
+            if isinstance(found, type) and (is_noun(found) or issubclass(found, enum.Enum)):
                 _NOUNS[module, name] = found
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} does not belong into a memory")

@@ -188,11 +188,12 @@ _TIMES_AT = 64
 _DEVICE = struct.Struct("=II")
 _DEVICE_AT = 136
 
+_Buffer = ctypes.c_char * _BUFFER_SIZE
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _statx(path: str, inside: str, *, follow: bool) -> FileTimes:
-    buffer = ctypes.create_string_buffer(_BUFFER_SIZE)
+    buffer = _Buffer()
     flags = 0 if follow else _AT_SYMLINK_NOFOLLOW
     name = os.fsencode(path)
     if _libc.statx(_AT_FDCWD, name, flags, _STATX_BASIC_AND_BTIME, buffer) != 0:
@@ -203,11 +204,11 @@ def _statx(path: str, inside: str, *, follow: bool) -> FileTimes:
     major, minor = _DEVICE.unpack_from(buffer, _DEVICE_AT)
     has_birth = head[0] & _STATX_BTIME and b_s
     return FileTimes(
-        path=inside,
-        size=head[9],
-        inode=head[8],
-        device=os.makedev(major, minor),
-        mtime_ns=m_s * SECOND_NS + m_ns,
-        ctime_ns=c_s * SECOND_NS + c_ns,
-        birth_ns=b_s * SECOND_NS + b_ns if has_birth else None,
+        inside,
+        head[9],
+        head[8],
+        os.makedev(major, minor),
+        m_s * SECOND_NS + m_ns,
+        c_s * SECOND_NS + c_ns,
+        b_s * SECOND_NS + b_ns if has_birth else None,
     )

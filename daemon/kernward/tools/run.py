@@ -17,9 +17,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
+from kernward.core.nouns import dataclass, field
 from kernward.errors import KernwardError, ToolMissingError, ToolStoppedError, ToolTimedOutError
 
 # Enough for the error of any compiler; the full text is in the tool's own log.

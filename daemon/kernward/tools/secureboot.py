@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional, Union
 
 from kernward.core.facts import Certificate, Trust, Unknown
+from kernward.core.nouns import dataclass
 from kernward.tools import der
 from kernward.tools.root import Root
 

@@ -7,8 +7,8 @@ in a subshell has no effect. The file is never run.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from kernward.core.nouns import dataclass
 from kernward.tools.shell_values import ASSIGNMENT, NAME, ShellValues
 from kernward.tools.shell_words import Token, tokens
 

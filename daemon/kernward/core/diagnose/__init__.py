@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from kernward.core.diagnose import bootable, buildable, built, host, order, running, sound, trusted
 from kernward.core.diagnose.subject import Subject, finding, subjects
 from kernward.core.facts import Inventory, KernelRelease
 from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
 RULES = (built.rule, order.rule, sound.rule, bootable.rule, trusted.rule, running.rule)

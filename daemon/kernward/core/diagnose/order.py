@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.diagnose.sound import content_is_proven, imports_are_proven
 from kernward.core.diagnose.subject import Subject
 from kernward.core.facts import KernelPackage, MapReading, PackageRole
 from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.nouns import dataclass
 from kernward.core.timeline import (
     Start,
     Unpack,

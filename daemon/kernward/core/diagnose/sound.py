@@ -7,15 +7,12 @@ questions are asked of a fresh build before it is swapped in (``file_troubles``)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Optional
 
 from kernward.core.diagnose.subject import Subject
 from kernward.core.facts import (
     DepmodIndex,
-    DkmsModule,
     Headers,
-    Inventory,
     Kernel,
     MapReading,
     ModuleFile,
@@ -24,6 +21,7 @@ from kernward.core.facts import (
     Unknown,
 )
 from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.nouns import dataclass
 from kernward.core.profiles import Profile
 
 _MASK = (1 << 64) - 1
@@ -105,7 +103,7 @@ def imports_are_proven(subject: Subject) -> bool:
 
 def _is_compared(subject: Subject, seen: ModuleFile) -> Iterator[bool]:
     known = _known_crcs(subject.kernel)
-    others = _exports_of_others(subject.inventory, subject)
+    others = subject.exports
     for name, crc in seen.imports.items():
         yield crc is None or name in known or crc in others.get(name, frozenset())
 
@@ -191,7 +189,7 @@ def _import_troubles(subject: Subject, seen: ModuleFile) -> tuple[Trouble, ...]:
 
 def _wrong_crcs(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:
     known = _known_crcs(subject.kernel)
-    others = _exports_of_others(subject.inventory, subject)
+    others = subject.exports
     checks_crcs = subject.kernel.config_says("MODVERSIONS") != "n"
     wrong = [
         name
@@ -220,7 +218,7 @@ def _unknown_symbols(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:
     if isinstance(headers.crcs, Unknown):
         return
     known = _known_crcs(subject.kernel)
-    others = _exports_of_others(subject.inventory, subject)
+    others = subject.exports
     unknown = [name for name in seen.imports if name not in known and name not in others]
     if unknown and not _leans_on_strangers(subject, seen):
         evidence = (Evidence(f"not in {headers.symvers_path}", seen.path),)
@@ -237,24 +235,6 @@ def _leans_on_strangers(subject: Subject, seen: ModuleFile) -> bool:
         return False
     places = (index.paths.get(name.replace("-", "_"), "kernel/") for name in seen.depends)
     return any(not place.startswith(("kernel/", "updates/dkms/")) for place in places)
-
-
-def _exports_of_others(
-    inventory: Inventory, subject: Subject
-) -> Mapping[str, frozenset[Optional[int]]]:
-    """What dkms modules export on this kernel (spl for zfs, one module of a pair), and its CRCs."""
-    modules: tuple[DkmsModule, ...] = (
-        inventory.modules if isinstance(inventory.modules, tuple) else ()
-    )
-    exports: dict[str, frozenset[Optional[int]]] = {}
-    for module in modules:
-        build = module.build_for(subject.kernel.release)
-        for pair in build.pairs if build is not None else ():
-            for seen in (pair.installed, pair.built):
-                if isinstance(seen, ModuleFile):
-                    for name, crc in seen.exports.items():
-                        exports[name] = exports.get(name, frozenset()) | {crc}
-    return exports
 
 
 def _vermagic_troubles(subject: Subject, seen: ModuleFile) -> Iterator[Trouble]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from kernward.core.catalogue import KINDS
@@ -17,15 +16,20 @@ from kernward.core.facts import (
     KernelConfig,
     KernelRelease,
     MapReading,
+    ModuleFile,
 )
 from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.nouns import dataclass
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The question put to a rule. ``build`` is None where dkms has none for this kernel."""
+    """The question put to a rule. ``build`` is None where dkms has none for this kernel.
+
+    ``exports``: what dkms modules export there (spl for zfs, one module of a pair), with its CRCs.
+    """
 
     inventory: Inventory
     policy: Policy
@@ -33,6 +37,7 @@ class Subject:
     module: DkmsModule
     build: Optional[DkmsBuild]
     profile: Optional[Profile]
+    exports: Mapping[str, frozenset[Optional[int]]]
 
     @property
     def is_running(self) -> bool:
@@ -225,25 +230,41 @@ def subjects(inventory: Inventory, policy: Policy) -> Iterator[Subject]:
         judged = kernel.bootable or kernel.release == inventory.host.running
         if not judged or (policy.kernels and kernel.release not in policy.kernels):
             continue
+        exports = exports_on(inventory, kernel.release)
         for name in sorted(by_name):
-            subject = _subject(inventory, policy, kernel, by_name[name])
-            if subject is not None:
-                yield subject
+            chosen = _version_for(inventory, kernel, by_name[name])
+            if chosen is not None:
+                profile = policy.profile_of(name)
+                yield Subject(inventory, policy, kernel, *chosen, profile, exports)
 
 
-def _subject(
-    inventory: Inventory, policy: Policy, kernel: Kernel, versions: list[DkmsModule]
-) -> Optional[Subject]:
+def exports_on(
+    inventory: Inventory, kernel: KernelRelease
+) -> Mapping[str, frozenset[Optional[int]]]:
+    """What all dkms modules export on one kernel, and the CRCs of each symbol."""
+    exports: dict[str, frozenset[Optional[int]]] = {}
+    for module in inventory.modules if isinstance(inventory.modules, tuple) else ():
+        build = module.build_for(kernel)
+        for pair in build.pairs if build is not None else ():
+            for seen in (pair.installed, pair.built):
+                if isinstance(seen, ModuleFile):
+                    for name, crc in seen.exports.items():
+                        exports[name] = exports.get(name, frozenset()) | {crc}
+    return exports
+
+
+def _version_for(
+    inventory: Inventory, kernel: Kernel, versions: list[DkmsModule]
+) -> Optional[tuple[DkmsModule, Optional[DkmsBuild]]]:
     newest_first = sorted(versions, key=lambda each: version_key(each.version), reverse=True)
-    profile = policy.profile_of(versions[0].name)
     for wanted in ("installed", "built"):
         for module in newest_first:
             build = module.build_for(kernel.release)
             if build is not None and build.state.value.startswith(wanted):
-                return Subject(inventory, policy, kernel, module, build, profile)
+                return module, build
     for module in newest_first:
         if not excluded(module, kernel, inventory.host.architecture):
-            return Subject(inventory, policy, kernel, module, None, profile)
+            return module, None
     return None
 
 
