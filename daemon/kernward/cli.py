@@ -84,7 +84,7 @@ def _complain(options: argparse.Namespace, code: int, message: str, hint: str) -
         # A plugin's 2 would be a finding that holds.
         _print_lines([f"KERNWARD UNKNOWN - {message.replace('|', '/')}"])
         return BLIND
-    from kernward.core.render import printable  # noqa: PLC0415
+    from kernward.core.printable import printable  # noqa: PLC0415
 
     print(f"kernward: {printable(message)}", file=sys.stderr)
     if hint:
@@ -392,7 +392,7 @@ def _print_json(document: object) -> None:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    from kernward.core.render import printable  # noqa: PLC0415
+    from kernward.core.printable import printable  # noqa: PLC0415
 
     for line in lines:
         print(_coloured(printable(line)))

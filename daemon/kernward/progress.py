@@ -9,7 +9,8 @@ import time
 from typing import TextIO
 
 from kernward.core.outcomes import StepResult
-from kernward.core.render import printable, result_lines, step_text
+from kernward.core.printable import printable
+from kernward.core.render import result_lines, step_text
 from kernward.core.steps import Step
 from kernward.execute import Observer
 

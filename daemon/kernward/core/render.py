@@ -25,29 +25,11 @@ from kernward.core.facts import (
 )
 from kernward.core.findings import Finding, Severity
 from kernward.core.outcomes import Outcome, Report, State, StepResult, Verdict
+from kernward.core.printable import printable
 from kernward.core.steps import Plan, Step
 from kernward.core.timeline import Entry
 
 _WIDTH = 100
-
-
-def printable(text: str) -> str:
-    """The text with all that a terminal would act on written out; doing it twice is doing it once.
-
-    Names of files, versions and log lines come from outside: escape sequences, line breaks, marks
-    that turn the direction of writing, and bytes that are no UTF-8 are among them.
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else _written_out(each) for each in text.expandtabs())
-
-
-def _written_out(character: str) -> str:
-    number = ord(character)
-    # How Python keeps a byte that is no UTF-8.
-    if 0xDC80 <= number <= 0xDCFF:  # noqa: PLR2004
-        return f"\\x{number - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def iso(ns: int) -> str:
