@@ -222,7 +222,9 @@ def _read_built(bench: _Bench, built: BuiltBeside, subject: Subject) -> list[obj
 def _troubles_of(bench: _Bench, subject: Subject, fresh: list[ModuleFile]) -> list[Trouble]:
     kernel = with_symbols_for(bench.machine, subject.kernel, fresh)
     seen = [*bench.swapped.get(kernel.release, ()), *fresh]
-    asked = replace(subject, kernel=kernel, inventory=_knowing(bench.inventory, subject, seen))
+    inventory = _knowing(bench.inventory, subject, seen)
+    exports = exports_on(inventory, kernel.release)
+    asked = replace(subject, kernel=kernel, inventory=inventory, exports=exports)
     found = [trouble for each in fresh for trouble in file_troubles(asked, each)]
     found += unchanged_trouble(asked, fresh)
     harmless = (Severity.INFO, Severity.WARN)
