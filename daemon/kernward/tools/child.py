@@ -1,0 +1,97 @@
+"""Child processes of an asyncio program: their output line by line, and no end left open.
+
+Belongs here: spawning, for the daemon. Programs that a look or a repair runs are started by
+tools/run.py; the two have the same manners (fixed locale and PATH, no stdin, a session of its own).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from kernward.core.nouns import dataclass
+from kernward.errors import ToolMissingError, ToolTimedOutError
+
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# A pass tells its whole look in one line: a hundred modules on ten kernels make some hundred KiB.
+_LONGEST_LINE_BYTES = 16 << 20
+_TAIL_LINES = 20
+_KILL_AFTER_S = 5.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A child's exit code (negative: the signal), and the last lines it wrote to stderr."""
+
+    code: int
+    tail: tuple[str, ...]
+
+
+async def follow(argv: Sequence[str], on_line: Callable[[str], None], limit_s: float) -> Ended:
+    """Run to the end; every line of standard output goes to ``on_line`` as it comes.
+
+    Being cancelled ends the child's whole process group. Raises ToolMissingError,
+    ToolTimedOutError.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LONGEST_LINE_BYTES,
+            env=_environment(),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ToolMissingError(
+            f"{argv[0]} is not installed", f"install the package that brings {argv[0]}"
+        ) from None
+    try:
+        return await asyncio.wait_for(_to_the_end(process, on_line), limit_s)
+    except asyncio.TimeoutError:
+        raise ToolTimedOutError(
+            f"{argv[0]} ran longer than {limit_s:.0f} s and was stopped",
+            "see what it waits for: journalctl -u kernward",
+        ) from None
+    finally:
+        await _end(process)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("TZ", "PYTHONPATH") if name in os.environ}
+    return {"PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8", **kept}
+
+
+async def _to_the_end(process: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> Ended:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    await asyncio.gather(_lines(process.stdout, on_line), _lines(process.stderr, tail.append))
+    return Ended(await process.wait(), tuple(tail))
+
+
+async def _lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            # Longer than any line of ours: dropped as far as it was read.
+            continue
+        if not line:
+            return
+        on_line(line.decode("utf-8", "replace").rstrip("\n"))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(process.wait(), _KILL_AFTER_S)
