@@ -679,3 +679,17 @@ def test_a_build_that_would_be_refused_for_its_stub_map_is_not_begun() -> None:
     left = planned(inventory, a_policy(a_profile()))
     assert left.steps == ()
     assert [each.finding.code for each in left.unfixable] == ["map-unusable"]
+
+
+def test_a_build_that_was_given_up_is_told_and_not_repeated() -> None:
+    inventory = an_inventory(modules=(early(), early("second")))
+    result = planned(inventory, a_policy(given_up=(("tracker", K),)))
+    assert words(result.steps) == [f"build second {K}", f"swap second {K}", f"depmod second {K}"]
+    (left,) = result.unfixable
+    assert (left.finding.code, left.finding.module) == ("headers-before-image", "tracker")
+    assert "kernward repair" in left.reason
+
+
+def test_a_given_up_build_elsewhere_changes_nothing() -> None:
+    policy = a_policy(given_up=(("tracker", OLD), ("other", K)))
+    assert kinds(an_inventory(modules=(early(),)), policy) == REBUILD

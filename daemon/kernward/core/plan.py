@@ -32,6 +32,10 @@ from kernward.core.steps import Plan, Step, StepKind, Unfixable
 _BLOCKS_LOAD = ("signature-rejected", "dependency-missing")
 # A finding about what it takes to build, on which a build would fail for sure.
 _BLOCKS_BUILD = ("headers-missing", "toolchain-missing", "source-broken", "kernel-unsupported")
+_GIVEN_UP = (
+    "Its build failed with the same sources, headers and compiler; once one of them has changed it is "
+    "tried again. To try now: kernward repair"
+)
 # Remedies that put dkms's own copy in place.
 _COPYING = {Remedy.INSTALL, Remedy.RESTORE}
 
@@ -119,7 +123,9 @@ def _work(subject: Subject, findings: Sequence[Finding], forgotten: Sequence[Fin
     blocked_by = tuple(each for each in own if _blocks(each, subject))
     if Remedy.REBUILD not in remedies:
         blocked_by = ()
-    elif not isinstance(subject.kernel.headers, Headers) and not blocked_by:
+    elif not blocked_by and (
+        not isinstance(subject.kernel.headers, Headers) or _is_given_up(subject)
+    ):
         blocked_by = tuple(own[:1])
     cannot_load = any(each.code in _BLOCKS_LOAD for each in own)
     codes = list(dict.fromkeys(codes))
@@ -132,6 +138,10 @@ def _blocks(finding: Finding, subject: Subject) -> bool:
         # The new file would be judged by these pointers, and refused.
         return subject.profile is not None and bool(subject.profile.pointers)
     return finding.code in _BLOCKS_BUILD
+
+
+def _is_given_up(subject: Subject) -> bool:
+    return (subject.module.name, subject.kernel.release) in subject.policy.given_up
 
 
 def _is_about(finding: Finding, subject: Subject) -> bool:
@@ -158,7 +168,9 @@ def _is_good(subject: Subject, pair: DkmsPair) -> bool:
 
 def _blocked(work: _Work) -> Iterator[Unfixable]:
     for each in work.blocked_by:
-        if each.severity is not Severity.HOLD:
+        if _is_given_up(work.subject):
+            yield Unfixable(each, _GIVEN_UP)
+        elif each.severity is not Severity.HOLD:
             yield Unfixable(each, each.next_step)
 
 

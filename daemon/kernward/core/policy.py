@@ -14,7 +14,8 @@ class Policy:
     """Frozen choices, made once from the settings and the command line.
 
     ``guard`` and ``leave`` add to and take from the modules that are judged (dkms or kernel module
-    names). ``kernels`` and ``modules`` narrow a look (empty: all); a kernel that was named is
+    names). ``given_up``: builds (dkms module, kernel) that failed with the very inputs of now, and
+    are not tried again by themselves. ``kernels`` and ``modules`` narrow a look (empty: all); a kernel that was named is
     judged as strictly as the running one. Sizes are in bytes.
     """
 
@@ -25,6 +26,7 @@ class Policy:
     load: frozenset[str] = frozenset()
     kernels: frozenset[KernelRelease] = field(default_factory=frozenset)
     modules: frozenset[str] = frozenset()
+    given_up: frozenset[tuple[str, KernelRelease]] = frozenset()
     build_room_bytes: int = 200 << 20
 
     def profile_of(self, dkms_name: str) -> Optional[Profile]:
