@@ -3,7 +3,7 @@
 
 IN_ENV := tests/run-in-env.sh
 
-.PHONY: test lint demo bench
+.PHONY: test lint demo bench deb install install-program install-files
 
 test:
 	$(IN_ENV) pytest -n auto --maxprocesses 4 --dist worksteal
@@ -17,3 +17,56 @@ demo:
 # Ten kernels and ten modules, then repairs: some ten minutes at first, five later. Wants a quiet machine.
 bench:
 	$(IN_ENV) env PYTHONPATH=tests python -m bench
+
+# One package for Debian 12 and 13, in dist/. Wants the Build-Depends of packaging/debian/control.
+deb:
+	packaging/build-deb.sh dist
+
+# ---- `make install`: this checkout on this host, on the host's own Python and its libraries.
+# DESTDIR and PREFIX as everywhere. The package installs its Python part in its own way.
+
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+program := $(DESTDIR)$(PREFIX)/lib/kernward/python
+man := $(DESTDIR)$(PREFIX)/share/man
+# Where the program and its hooks look, and where D-Bus, polkit and the kernel's packages do.
+vendor := $(DESTDIR)/usr/lib/kernward
+share := $(DESTDIR)/usr/share
+etc := $(DESTDIR)/etc
+# In units and bus files: who is started is the one that is installed here.
+placed := sed 's|/usr/bin/kernward|$(PREFIX)/bin/kernward|g'
+
+install: install-program install-files
+
+install-program:
+	install -d $(program) $(DESTDIR)$(PREFIX)/bin
+	cd daemon && find kernward -name '*.py' -exec install -D -m 644 {} $(program)/{} \;
+	install -D -m 644 -t $(program)/kernward/profiles daemon/kernward/profiles/*.toml
+	$(PYTHON) -m compileall -q -s '$(DESTDIR)' $(program)
+	printf '%s\n' '#!$(PYTHON)' 'import sys' 'sys.path.insert(0, "$(PREFIX)/lib/kernward/python")' \
+		'from kernward.cli import entry_point' 'sys.exit(entry_point())' \
+		>$(DESTDIR)$(PREFIX)/bin/kernward
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/kernward
+
+# Everything but Python: units, hooks, bus and polkit files, catalog, settings, manual pages.
+install-files:
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in kernward.service kernward-gate@.service kernward.slice; do \
+		$(placed) units/$$unit >$(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
+	install -D -m 644 units/90-kernward.preset -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
+	install -D -m 644 units/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/kernward.conf
+	install -D -m 644 packaging/catalog/kernward.catalog -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog
+	install -D -m 644 units/org.kernward.Kernward1.conf -t $(share)/dbus-1/system.d
+	install -D -m 644 units/org.kernward.Kernward1.service -t $(share)/dbus-1/system-services
+	install -D -m 644 units/org.kernward.policy -t $(share)/polkit-1/actions
+	install -D -m 644 packaging/settings/kernward.toml -t $(vendor)
+	install -D -m 755 packaging/hooks/apt/hook $(vendor)/apt-hook
+	install -D -m 644 packaging/hooks/kernel/hook $(vendor)/kernel-hook
+	install -D -m 644 packaging/hooks/spool.sh -t $(vendor)
+	install -D -m 644 packaging/hooks/apt/kernward.conf $(etc)/apt/apt.conf.d/50kernward
+	for folder in preinst postinst prerm postrm header_postinst; do for name in 00 zz; do \
+		install -D -m 755 packaging/hooks/kernel/entry \
+			$(etc)/kernel/$$folder.d/$$name-kernward || exit 1; done; done
+	for page in packaging/man/*.scd; do name=$$(basename $$page .scd); \
+		mkdir -p $(man)/man$${name##*.} && scdoc <$$page >$(man)/man$${name##*.}/$$name || exit 1; done
