@@ -13,7 +13,7 @@ from kernward import settings
 from kernward.core.catalogue import KINDS
 from kernward.core.findings import Severity
 from kernward.core.steps import StepKind
-from kernward.settings import Limits
+from kernward.settings import GateSettings, Limits, Mode, Reboot, Schedule
 
 _PACKAGE = Path(kernward.__file__).parent
 _MAN = Path(__file__).parents[1] / "packaging" / "man"
@@ -70,13 +70,31 @@ def test_every_kind_of_step_is_described(kind: str) -> None:
     assert f"_{kind}_" in _page("kernward-json.7")
 
 
-@pytest.mark.parametrize("limit", Limits.__match_args__)
-def test_every_limit_is_described_with_its_default(limit: str) -> None:
-    entry = _page("kernward.toml.5").split(f"\n*{limit}*\n", 1)[1].split("\n\n", 1)[0]
-    assert f"Default: {getattr(Limits(), limit)}." in entry
+@pytest.mark.parametrize(
+    ("noun", "key"),
+    [
+        (noun, key)
+        for noun in (Limits(), Schedule(), GateSettings(), Reboot())
+        for key in type(noun).__match_args__
+    ],
+)
+def test_every_setting_is_described_with_its_default(noun: object, key: str) -> None:
+    entry = re.split(rf"\n\*{key}\*.*\n", _page("kernward.toml.5"))[1].split("\n\n", 1)[0]
+    value = getattr(noun, key)
+    default = str(value).lower() if isinstance(value, bool) else str(value or "none")
+    if key == "unsound_loaded":
+        default = "stop for modules that hold addresses from a symbol map,\n\twarn for others"
+    assert f"Default: {default}." in entry or (value == () and "Default: none." in entry)
 
 
-@pytest.mark.parametrize("key", [*settings._NAME_LISTS, *settings._MODULE_KEYS])
+@pytest.mark.parametrize("mode", Mode)
+def test_every_mode_is_described(mode: Mode) -> None:
+    assert (
+        f'"{mode.value}"' in _page("kernward.toml.5").split("\n*mode* = ", 1)[1].split("\n", 1)[0]
+    )
+
+
+@pytest.mark.parametrize("key", ["mode", *settings.NAME_LISTS, *settings.MODULE_KEYS])
 def test_every_key_of_settings_and_profiles_is_described(key: str) -> None:
     assert f"\n*{key}* = " in _page("kernward.toml.5")
 
