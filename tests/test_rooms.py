@@ -86,6 +86,7 @@ def test_core_decides_and_touches_nothing(name: str) -> None:
 def test_tools_know_nouns_and_errors_and_no_rules(name: str) -> None:
     allowed = {
         "kernward.core.facts",
+        "kernward.core.hook_events",
         "kernward.core.nouns",
         "kernward.core.profiles",
         "kernward.errors",
