@@ -1,0 +1,106 @@
+"""Passes as processes: a look beside the daemon, a repair in a unit of its own.
+
+Belongs here: which command is a pass, and what it told. Not here: the pass itself (worker.py), when
+there is to be one (service.py). They are processes so that the daemon stays small and confined.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+from kernward.core.nouns import dataclass
+from kernward.core.printable import printable
+from kernward.core.seen import Failed, Seen, Told, told_of
+from kernward.errors import KernwardError
+from kernward.tools.child import Ended, follow
+from kernward.tools.transient import transient
+
+_LOOK_LIMIT_S = 900.0
+# Every step has its own limit; this one ends a pass that lost its way between steps.
+_REPAIR_LIMIT_S = 6 * 3600.0
+_NOTE_LIMIT_S = 60.0
+_SHOWN_LINES = 3
+
+Listener = Callable[[Told], None]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """``own`` is the command that starts this program. All raise KernwardError."""
+
+    own: Sequence[str]
+
+    async def look(self) -> Seen:
+        """See what is true now."""
+        return await self._run((*self.own, "pass", "look"), _LOOK_LIMIT_S, lambda _told: None)
+
+    async def repair(self, listener: Listener, *, again: bool) -> Seen:
+        """Carry out the plan; what is seen afterwards. ``again``: builds that failed before, too."""
+        asked = (*self.own, "pass", "repair", *(("--again",) if again else ()))
+        return await self._run(self._outside(asked), _REPAIR_LIMIT_S, listener)
+
+    async def settle_boot(self) -> Seen:
+        """Set or restore the boot loader's default, as the last look wants it."""
+        asked = (*self.own, "pass", "boot")
+        return await self._run(self._outside(asked), _NOTE_LIMIT_S, lambda _told: None)
+
+    async def record(self, action: str, service: str, who: str, why: str) -> None:
+        """Put an admin's deed into the history."""
+        asked = (*self.own, "pass", "record", "--", action, service, who, why)
+        await follow(asked, lambda _line: None, _NOTE_LIMIT_S)
+
+    def _outside(self, argv: Sequence[str]) -> tuple[str, ...]:
+        kept = [f"{name}={os.environ[name]}" for name in ("PYTHONPATH", "TZ") if name in os.environ]
+        return transient(argv, _REPAIR_LIMIT_S, kept)
+
+    async def _run(self, argv: Sequence[str], limit_s: float, listener: Listener) -> Seen:
+        reader = _Reader(listener)
+        ended = await follow(argv, reader.line, limit_s)
+        if reader.failed is not None:
+            raise KernwardError(reader.failed.message, reader.failed.hint)
+        if reader.seen is None or ended.code < 0:
+            raise KernwardError(
+                f"the pass told nothing: {_end_of(ended)}", "journalctl -u kernward"
+            )
+        return reader.seen
+
+
+class _Reader:
+    """Lines of a pass → what it told; the last look counts."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.seen: Optional[Seen] = None
+        self.failed: Optional[Failed] = None
+
+    def line(self, line: str) -> None:
+        try:
+            told = told_of(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Something printed by a library; what a pass has to say is in its other lines.
+            return
+        if isinstance(told, Seen):
+            self.seen = told
+        elif isinstance(told, Failed):
+            self.failed = told
+        self._listener(told)
+
+
+def _end_of(ended: Ended) -> str:
+    how = f"ended by signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    said = printable("; ".join(ended.tail[-_SHOWN_LINES:]))
+    return f"{how} ({said})" if said else how
+
+
+def own_command() -> tuple[str, ...]:
+    """The command that this process was started with, as one that can be started again."""
+    script = sys.argv[0]
+    if os.path.basename(script) == "kernward" and os.access(script, os.X_OK):
+        return (os.path.abspath(script),)
+    installed = shutil.which("kernward")
+    return (installed,) if installed else (sys.executable, "-m", "kernward")

@@ -1,0 +1,83 @@
+"""Passes as processes: what they tell, and what is made of those that tell nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from kernward.core.seen import Failed, Line, Seen, Told, told_dict
+from kernward.errors import KernwardError
+from kernward.passes import Passes, own_command
+from kernward.tools.transient import transient
+
+SEEN = Seen({"verdict": {"state": "open", "reasons": []}, "findings": []}, {"steps": []}, "")
+
+
+def passes(folder: Path, *lines: str, end: str = "exit 0") -> Passes:
+    """A program that prints these lines, whatever it is asked."""
+    script = folder / "kernward"
+    (folder / "lines").write_text("".join(f"{line}\n" for line in lines))
+    script.write_text(f'#!/bin/sh\necho "$@" >{folder}/asked\ncat {folder}/lines\n{end}\n')
+    script.chmod(stat.S_IRWXU)
+    return Passes((str(script),))
+
+
+def line(told: Told) -> str:
+    return json.dumps(told_dict(told))
+
+
+def test_a_look_is_what_it_told_last(tmp_path: Path) -> None:
+    other = Seen(SEEN.look, SEEN.plan, "later")
+    asked = passes(tmp_path, line(SEEN), "a library printed this", line(other))
+    assert asyncio.run(asked.look()) == other
+    assert (tmp_path / "asked").read_text() == "pass look\n"
+
+
+def test_what_it_could_not_do_is_an_error_with_its_hint(tmp_path: Path) -> None:
+    asked = passes(tmp_path, line(SEEN), line(Failed("no dpkg here", "install it")))
+    with pytest.raises(KernwardError, match="no dpkg here") as raised:
+        asyncio.run(asked.look())
+    assert raised.value.hint == "install it"
+
+
+@pytest.mark.parametrize("end", ["exit 3", "kill -9 $$", "echo Traceback >&2; exit 1"])
+def test_one_that_dies_without_a_word_is_an_error_and_never_sound(tmp_path: Path, end: str) -> None:
+    with pytest.raises(KernwardError, match="told nothing"):
+        asyncio.run(passes(tmp_path, end=end).look())
+
+
+def test_one_that_is_killed_after_its_look_is_not_believed(tmp_path: Path) -> None:
+    with pytest.raises(KernwardError, match="signal 9"):
+        asyncio.run(passes(tmp_path, line(SEEN), end="kill -9 $$").look())
+
+
+def test_a_repair_is_heard_while_it_runs_and_runs_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = passes(tmp_path, line(Line("CC [M]")), line(SEEN))
+    # In place of systemd-run: carries out what stands behind its "--".
+    runner = tmp_path / "systemd-run"
+    runner.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
+    runner.chmod(stat.S_IRWXU)
+    monkeypatch.setattr("kernward.tools.child._SEARCH_PATH", f"{tmp_path}:/usr/bin:/bin")
+    heard: list[Told] = []
+    assert asyncio.run(asked.repair(heard.append, again=True)) == SEEN
+    assert heard == [Line("CC [M]"), SEEN]
+    assert (tmp_path / "asked").read_text() == "pass repair --again\n"
+
+
+def test_the_unit_gets_its_limits_and_nothing_of_its_command_is_taken_for_an_option() -> None:
+    argv = transient(("kernward", "--unit=x"), 5.0, ["TZ=UTC"])
+    assert argv[0] == "systemd-run"
+    assert argv[-3:] == ("--", "kernward", "--unit=x")
+    assert {"--wait", "--pipe", "--collect", "--property=Slice=kernward.slice"} <= set(argv)
+    assert "--property=RuntimeMaxSec=5s" in argv
+    assert "--setenv=TZ=UTC" in argv
+
+
+def test_the_own_command_can_be_started_again() -> None:
+    assert own_command()[-1].endswith("kernward")
