@@ -29,6 +29,7 @@ CORE_STDLIB = {
 SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
+    *("watched",),
 }
 # grub.cfg and the loader's entry files are two spellings of one question.
 SHARED_BY = {"bootloader": {"grub", "boot_entries"}, "grub": {"boot_entries"}}
