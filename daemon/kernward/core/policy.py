@@ -27,6 +27,9 @@ class Policy:
     kernels: frozenset[KernelRelease] = field(default_factory=frozenset)
     modules: frozenset[str] = frozenset()
     given_up: frozenset[tuple[str, KernelRelease]] = frozenset()
+    # What becomes of a running service whose loaded module is found unsound: "stop", "warn", or None:
+    # stop it where a profile says that the module reads addresses from a map.
+    unsound_loaded: Optional[str] = None
     build_room_bytes: int = 200 << 20
 
     def profile_of(self, dkms_name: str) -> Optional[Profile]:
