@@ -1,0 +1,229 @@
+"""The history: an SQLite file with every pass, incident, sound build, hook event and action.
+
+Belongs here: what is asked of it and kept in it, as rows. Not here: the file (history_file.py), the
+tables (history_schema.py), and what is worth keeping (core/incidents.py, core/provenance.py).
+Written by short-lived processes only, read by everyone who may read the file.
+"""
+
+# ruff: noqa: S608 - names in SQL are those of our own nouns, values are bound
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
+
+from kernward.core.facts import BuildRecord, FileTimes, KernelRelease, Moment, Unknown
+from kernward.core.hook_events import HookEvent, HookPlace
+from kernward.core.nouns import replace
+from kernward.core.records import Action, ActionKind, Attempt, Incident, Pass
+from kernward.tools.history_file import HistoryFile, prune
+from kernward.tools.root import Root
+
+if TYPE_CHECKING:
+    import sqlite3
+
+HISTORY = "/var/lib/kernward/history.db"
+
+_T = TypeVar("_T")
+_WAIT_S = 5.0
+
+
+class History:
+    """The history of one root."""
+
+    def __init__(self, root: Root, path: str = HISTORY, wait_s: float = _WAIT_S) -> None:
+        self._path = path
+        self._file = HistoryFile(root, path, wait_s)
+
+    @property
+    def set_aside(self) -> Optional[tuple[str, str]]:
+        """Where a file that could not be used was put, and why; None where none was."""
+        return self._file.set_aside
+
+    def files(self) -> tuple[FileTimes, ...]:
+        """What an answer depends on; empty where there is no history. Raises OSError."""
+        return self._file.files()
+
+    # ------------------------------------------------------------------ reading
+
+    def builds(self) -> Union[tuple[BuildRecord, ...], Unknown]:
+        """Every file that was found sound, the latest first."""
+        columns = ", ".join(_BUILD_COLUMNS)
+        question = f"SELECT {columns} FROM builds ORDER BY last_seen_ns DESC, id DESC"
+        return self._read(lambda database: tuple(map(self._build, database.execute(question))))
+
+    def builds_of(
+        self, kernel: KernelRelease, name: str
+    ) -> Union[tuple[BuildRecord, ...], Unknown]:
+        """Those of one kernel module on one kernel."""
+        found = self.builds()
+        if isinstance(found, Unknown):
+            return found
+        return tuple(each for each in found if (each.kernel, each.name) == (kernel, name))
+
+    def incidents(self) -> Union[tuple[Incident, ...], Unknown]:
+        """All of them, the latest first."""
+        return self._rows(Incident, "incidents")
+
+    def passes(self) -> Union[tuple[Pass, ...], Unknown]:
+        """All of them, the latest first."""
+        return self._rows(Pass, "passes")
+
+    def actions(self) -> Union[tuple[Action, ...], Unknown]:
+        """All of them, the latest first."""
+        found = self._rows(Action, "actions")
+        if isinstance(found, Unknown):
+            return found
+        return tuple(replace(each, kind=ActionKind(each.kind)) for each in found)
+
+    def attempts(self) -> Union[Mapping[str, Attempt], Unknown]:
+        """What failed, by fingerprint."""
+        found = self._rows(Attempt, "attempts")
+        if isinstance(found, Unknown):
+            return found
+        return {each.fingerprint: each for each in found}
+
+    def hook_events(self) -> Union[tuple[HookEvent, ...], Unknown]:
+        """All of them, the earliest first."""
+        question = (
+            "SELECT hook, place, kernel, package, action, boot_id, ns, precision_ns, source"
+            " FROM hook_events ORDER BY ns, id"
+        )
+        return self._read(lambda database: tuple(map(_hook_event, database.execute(question))))
+
+    def _rows(self, noun: type[_T], table: str) -> Union[tuple[_T, ...], Unknown]:
+        names: tuple[str, ...] = noun.__match_args__  # type: ignore[attr-defined]
+        question = f"SELECT {', '.join(names)} FROM {table} ORDER BY id DESC"
+        return self._read(lambda database: tuple(noun(*row) for row in database.execute(question)))
+
+    def _build(self, row: Sequence[Any]) -> BuildRecord:
+        values = dict(zip(_BUILD_COLUMNS, row))
+        values["kernel"] = KernelRelease.parse(values["kernel"])
+        return BuildRecord(**values, source=self._path)
+
+    def _read(
+        self, answer: Callable[[sqlite3.Connection], tuple[_T, ...]]
+    ) -> Union[tuple[_T, ...], Unknown]:
+        return self._file.read(answer, ())
+
+    # ------------------------------------------------------------------ writing
+
+    def record_pass(
+        self, done: Pass, seen: Iterable[Incident] = (), over: Iterable[Incident] = ()
+    ) -> tuple[Incident, ...]:
+        """Keep a pass, what it saw and what it showed to be over. Returns what it was first to see.
+
+        Like all that writes, raises KernwardError where it cannot.
+        """
+        with self._file.transaction() as database:
+            _insert(database, "passes", _values(done))
+            new = tuple(each for each in seen if not _seen_again(database, each))
+            for each in new:
+                _insert(database, "incidents", _values(each))
+            for each in over:
+                database.execute(_RESOLVE, (done.ended_ns, *each.key))
+            prune(database, done.ended_ns)
+        return new
+
+    def record_builds(self, records: Iterable[BuildRecord]) -> None:
+        """Keep what was found sound; a record that is there already is seen again."""
+        with self._file.transaction() as database:
+            for record in records:
+                database.execute(_UPSERT_BUILD, _build_row(record))
+
+    def record_hook_events(self, events: Iterable[HookEvent]) -> None:
+        """Keep them; one that is there already is not kept twice."""
+        with self._file.transaction() as database:
+            for event in events:
+                _insert(database, "hook_events", _hook_row(event), "INSERT OR IGNORE")
+
+    def record_action(self, action: Action) -> None:
+        """Keep what somebody did."""
+        with self._file.transaction() as database:
+            _insert(database, "actions", {**_values(action), "kind": action.kind.value})
+
+    def record_attempt(self, fingerprint: str, message: Optional[str], now_ns: int) -> None:
+        """Something was tried with this input: it failed with that message, or (None) worked."""
+        with self._file.transaction() as database:
+            if message is None:
+                database.execute("DELETE FROM attempts WHERE fingerprint = ?", (fingerprint,))
+            else:
+                row = {"fingerprint": fingerprint, "last_ns": now_ns, "message": message}
+                database.execute(_UPSERT_ATTEMPT, row)
+
+
+# ---- rows
+
+_BUILD_COLUMNS = tuple(name for name in BuildRecord.__match_args__ if name != "source")
+_UPSERT_BUILD = (
+    f"INSERT INTO builds ({', '.join(_BUILD_COLUMNS)})"
+    f" VALUES ({', '.join(f':{name}' for name in _BUILD_COLUMNS)})"
+    " ON CONFLICT (kernel, name, plain_sha256, image, symvers)"
+    " DO UPDATE SET last_seen_ns = max(last_seen_ns, excluded.last_seen_ns), path = excluded.path"
+)
+_UPSERT_ATTEMPT = (
+    "INSERT INTO attempts (fingerprint, failures, last_ns, message)"
+    " VALUES (:fingerprint, 1, :last_ns, :message) ON CONFLICT (fingerprint)"
+    " DO UPDATE SET failures = failures + 1, last_ns = :last_ns, message = :message"
+)
+_KEY = "resolved_ns IS NULL AND code = ? AND kernel = ? AND module = ? AND version = ?"
+# A clock that was set back must not let a span end before it began.
+_RESOLVE = f"UPDATE incidents SET resolved_ns = max(last_seen_ns, ?) WHERE {_KEY}"
+_SEE = (
+    "UPDATE incidents SET last_seen_ns = max(last_seen_ns, ?), summary = ?, severity = ?"
+    f" WHERE {_KEY}"
+)
+
+
+def _build_row(record: BuildRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(record, name) for name in _BUILD_COLUMNS}
+    return {**row, "kernel": record.kernel.text}
+
+
+def _seen_again(database: sqlite3.Connection, seen: Incident) -> bool:
+    what = (seen.last_seen_ns, _text(seen.summary), seen.severity, *seen.key)
+    return database.execute(_SEE, what).rowcount > 0
+
+
+def _values(noun: Pass | Incident | Action) -> dict[str, Any]:
+    return {name: getattr(noun, name) for name in type(noun).__match_args__}
+
+
+def _insert(
+    database: sqlite3.Connection, table: str, row: Mapping[str, Any], verb: str = "INSERT"
+) -> None:
+    names = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    values = [_text(each) if isinstance(each, str) else each for each in row.values()]
+    database.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", values)
+
+
+def _text(text: str) -> str:
+    """SQLite keeps no halves of characters, which is how Python has bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _hook_event(row: Sequence[Any]) -> HookEvent:
+    hook, place, kernel, package, action, boot_id, ns, precision_ns, source = row
+    return HookEvent(
+        hook=hook,
+        place=HookPlace(place),
+        kernel=KernelRelease.parse(kernel) if kernel else None,
+        package=package,
+        action=action,
+        boot_id=boot_id,
+        moment=Moment(ns, precision_ns, source),
+    )
+
+
+def _hook_row(event: HookEvent) -> dict[str, Any]:
+    return {
+        "hook": event.hook,
+        "place": event.place.value,
+        "kernel": str(event.kernel or ""),
+        "package": event.package,
+        "action": event.action,
+        "boot_id": event.boot_id,
+        "ns": event.moment.ns,
+        "precision_ns": event.moment.precision_ns,
+        "source": event.moment.source,
+    }
