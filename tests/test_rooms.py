@@ -29,14 +29,15 @@ CORE_STDLIB = {
 SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places", "trusted"),
-    *("watched",),
+    *("watched", "bus_connection", "bus_library", "bus_messages"),
 }
 # grub.cfg and the loader's entry files are two spellings of one question.
 SHARED_BY = {"bootloader": {"grub", "boot_entries"}, "grub": {"boot_entries"}}
 ONE_IMPORTER = {
     "subprocess": {"tools/run.py"},
     "pyinotify": {"tools/inotify.py"},
-    "dbus_next": {"tools/systemd.py", "bus.py"},
+    "dbus_next": {"tools/bus_library.py", "tools/bus_reader.py"},
+    "dbus_fast": {"tools/bus_library.py"},
     "systemd": {"tools/journal.py"},
     "tenacity": {"tools/retry.py"},
     "argparse": {"cli.py"},

@@ -6,16 +6,18 @@ Never for a step that would fail the same way again (a compile error does not im
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Optional, TypeVar
 
 from tenacity import (
+    AsyncRetrying,
     RetryError,
     Retrying,
     retry_if_result,
     sleep_using_event,
     stop_after_delay,
     stop_when_event_set,
+    wait_exponential,
     wait_fixed,
 )
 
@@ -23,6 +25,8 @@ _T = TypeVar("_T")
 
 # How often a held lock is looked at, in seconds. Tests set it to zero here and nowhere else.
 LOCK_POLL_S = 0.5
+# A message bus is back in a moment when it was restarted, and next boot where it was removed.
+BACK_FIRST_S, BACK_MOST_S = 0.5, 30.0
 
 
 def until_free(
@@ -57,3 +61,12 @@ def until_free(
     except RetryError as error:
         held: Optional[_T] = error.last_attempt.result()
         return held
+
+
+async def until_back(attempt: Callable[[], Awaitable[bool]]) -> None:
+    """Attempt it until it succeeds, at ever longer intervals."""
+    waiting = AsyncRetrying(
+        retry=retry_if_result(lambda succeeded: not succeeded),
+        wait=wait_exponential(multiplier=BACK_FIRST_S, max=BACK_MOST_S),
+    )
+    await waiting(attempt)
