@@ -28,11 +28,17 @@ CORE_STDLIB = {
 # What is no outside program of its own: mechanisms, file formats and the Protocol of databases.
 SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
-    *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places", "trusted"),
-    *("watched", "bus_connection", "bus_library", "bus_messages"),
+    *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
+    *("trusted", "watched", "bus_connection", "bus_library", "bus_messages"),
 }
-# grub.cfg and the loader's entry files are two spellings of one question.
-SHARED_BY = {"bootloader": {"grub", "boot_entries"}, "grub": {"boot_entries"}}
+SHARED_BY = {
+    # grub.cfg and the loader's entry files are two spellings of one question.
+    "bootloader": {"grub", "boot_entries"},
+    "grub": {"boot_entries"},
+    # What is set there is read back here, by the same names.
+    "boot_default": {"bootloader"},
+    "boot_variables": {"bootloader", "grub"},
+}
 ONE_IMPORTER = {
     "subprocess": {"tools/run.py"},
     "pyinotify": {"tools/inotify.py"},
@@ -88,6 +94,7 @@ def test_core_decides_and_touches_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if room(name) == "tools"])
 def test_tools_know_nouns_and_errors_and_no_rules(name: str) -> None:
     allowed = {
+        "kernward.core.boot_default",
         "kernward.core.facts",
         "kernward.core.guarding",
         "kernward.core.hook_events",

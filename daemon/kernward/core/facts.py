@@ -218,6 +218,21 @@ class PackageEvent:
 
 
 @dataclass(frozen=True)
+class HookCall:
+    """One call of a kernel package's hooks, as a hook of ours saw it.
+
+    ``hook`` is ``preinst`` (nothing of the package is unpacked yet), ``postinst`` (all of it is) and
+    so on; ``place`` tells whether other hooks, dkms's among them, came before or after.
+    """
+
+    hook: str
+    place: str
+    package: str
+    action: str
+    when: Moment
+
+
+@dataclass(frozen=True)
 class SymbolMap:
     """A System.map. A stub (Debian's is one line) is ``real=False`` and has no addresses.
 
@@ -299,6 +314,8 @@ class Kernel:
     compiler: Optional[str] = None
     # A map that is there and could not be read (Ubuntu's is for root only).
     map_trouble: Optional[Unknown] = None
+    # Read only where the package log does not tell all.
+    hook_calls: tuple[HookCall, ...] = ()
 
     @property
     def bootable(self) -> bool:
@@ -381,6 +398,33 @@ class BuildLog:
     tail: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class BuildRecord:
+    """A module file that was found sound, and what it was found sound with: its provenance.
+
+    ``image``, ``headers``, ``symvers``, ``maps`` and ``config`` identify these as text ("" where
+    they could not be read); ``built_ns`` is when its build began, where that was known.
+    """
+
+    kernel: KernelRelease
+    module: str
+    version: str
+    name: str
+    path: str
+    plain_sha256: str
+    image: str
+    headers: str
+    symvers: str
+    maps: str
+    config: str
+    compiler: str
+    dkms: str
+    built_ns: Optional[int]
+    first_seen_ns: int
+    last_seen_ns: int
+    source: str = ""
+
+
 class DkmsState(enum.Enum):
     """What dkms believes of one module version on one kernel."""
 
@@ -436,6 +480,8 @@ class DkmsModule:
     failed_log: Union[BuildLog, Unknown, None] = None
     # The package that brings the source, None where nobody owns it.
     owner: Optional[str] = None
+    # A digest of names, sizes and times in the source folder, "" where it could not be told.
+    source_state: str = ""
 
     def build_for(self, kernel: KernelRelease) -> Optional[DkmsBuild]:
         """The build for that kernel, if dkms has one."""
@@ -525,6 +571,17 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The times for maintenance, as of one moment. ``changes_ns``: when it closes or opens next.
+
+    None: it never opens again.
+    """
+
+    is_open: bool
+    changes_ns: Optional[int]
+
+
+@dataclass(frozen=True)
 class Inventory:
     """Everything one look found. ``unknowns`` are troubles that belong to no single noun."""
 
@@ -539,6 +596,8 @@ class Inventory:
     initramfs_tool: InitramfsTool
     initramfs_entries: frozenset[str] = frozenset()
     unknowns: tuple[Unknown, ...] = ()
+    # Read only where the records of a build do not tell all.
+    records: Union[tuple[BuildRecord, ...], Unknown] = ()
 
     def kernel(self, release: KernelRelease) -> Optional[Kernel]:
         """The kernel of that release, if anything of it is here."""
