@@ -19,8 +19,8 @@ _SCHEMA = 1
 class ChangedDefault:
     """``why`` completes "KERNEL boots next, not INSTEAD_OF:".
 
-    ``variable`` is the loader's own (``saved_entry``, ``LoaderEntryDefault``), ``ours`` what we set it to, ``previous``
-    what it was (None: not set).
+    ``variable`` is the loader's own (``saved_entry``, ``LoaderEntryDefault``), ``ours`` what we set
+    it to, ``previous`` what it was (None: not set).
     """
 
     kernel: KernelRelease
@@ -48,13 +48,17 @@ def changed_of(document: Mapping[str, Any]) -> ChangedDefault:
     """The value behind the JSON form. Raises ValueError, KeyError, TypeError for anything else."""
     if document["schema"] != _SCHEMA:
         raise ValueError(f"schema {document['schema']!r}")
-    texts = {name: document[name] for name in ("why", "variable", "ours")}
+    texts = {name: _text(document[name]) for name in ("why", "variable", "ours")}
     previous = document["previous"]
-    if not all(isinstance(each, str) for each in (*texts.values(), previous or "")):
-        raise TypeError("a text was expected")
     return ChangedDefault(
         kernel=KernelRelease.parse(document["kernel"]),
         instead_of=KernelRelease.parse(document["instead_of"]),
-        previous=previous,
+        previous=None if previous is None else _text(previous),
         **texts,
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no text: {value!r}")
+    return value

@@ -107,17 +107,18 @@ def _systemd_boot_default(
 def _systemd_default(root: Root, settings: str) -> tuple[str, str]:
     """A glob for the entry's file name ("" for none), and where it comes from."""
     for name, why in (("LoaderEntryOneShot", ", for one boot"), ("LoaderEntryDefault", "")):
-        value = _efi_variable(root, name)
+        value = efi_variable(root, name)
         if value:
             return value, f"{name} {value!r}{why}"
     values = dict(entry_fields(settings))
     chosen = values.get("default", "")
     if chosen == "@saved":
-        chosen = _efi_variable(root, "LoaderEntryLastBooted")
+        chosen = efi_variable(root, "LoaderEntryLastBooted")
     return chosen, f"default {chosen!r}"
 
 
-def _efi_variable(root: Root, name: str) -> str:
+def efi_variable(root: Root, name: str) -> str:
+    """A text variable of systemd-boot, "" where it is not set."""
     try:
         data = root.read_bytes(_EFI_VARIABLE.format(name))
     except OSError:
