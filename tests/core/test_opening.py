@@ -128,7 +128,7 @@ def test_a_hold_closes_what_is_open_and_what_is_leased() -> None:
     gate = decided(lease=(LEASE,), hold=(HOLD,))
     assert gate.state is REFUSE
     assert "moving disks" in gate.reason
-    assert gate.next_step == "kernward release sync.service"
+    assert gate.next_step == "kernward unhold sync.service"
 
 
 def test_an_instance_goes_by_its_template() -> None:

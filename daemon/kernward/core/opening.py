@@ -63,7 +63,7 @@ def now(
     hold = about(service, holds)
     if hold is not None:
         reason = f"held by {hold.by}: {hold.reason}"
-        return _gate(service, GateState.REFUSE, reason, f"kernward release {service}")
+        return _gate(service, GateState.REFUSE, reason, f"kernward unhold {service}")
     lease = about(service, leases)
     if lease is not None and _fits(lease, present):
         return _gate(service, GateState.OPEN, f"released by {lease.by}: {lease.reason}", "")

@@ -1,0 +1,164 @@
+"""The start of a guarded service: wait while its module is being mended, then let it start or not.
+
+Belongs here: what ``kernward-gate@SERVICE.service`` runs, in order. What it goes by are files under
+/run and /sys, never the bus: a start must not hang on a bus that is down, and must not be let
+through by it. Not here: the decision (core/opening.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Optional, Union
+
+from kernward.core.facts import FileTimes, Unknown
+from kernward.core.guarding import Gate, GateState
+from kernward.core.nouns import dataclass
+from kernward.core.opening import Present, about, now
+from kernward.core.printable import printable
+from kernward.core.status import Status
+from kernward.tools import gate_marks
+from kernward.tools.leases import Words, read_words
+from kernward.tools.notify import ERROR, INFO, log_line, send_status
+from kernward.tools.root import Root
+from kernward.tools.running_kernel import boot_id, loaded_srcversion
+from kernward.tools.status_file import daemon_pid, read_status, status_stamp
+
+OPENED, REFUSED = 0, 1
+# A status file is looked at twice a second; its content is read when there is another one.
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a gate stands: the root, the running kernel, clocks, and who listens to it.
+
+    ``tell`` gets the unit's status line, ``say`` a line for the journal and its priority.
+    """
+
+    root: Root
+    kernel: str
+    wall_ns: Callable[[], int]
+    monotonic_s: Callable[[], float]
+    sleep: Callable[[float], None]
+    tell: Callable[[str], None]
+    say: Callable[[str, int], None]
+
+
+def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
+    """Those of this process; ``kernel`` stands in for the running one."""
+    return Surroundings(
+        root=root,
+        kernel=kernel or os.uname().release,
+        wall_ns=time.time_ns,
+        monotonic_s=time.monotonic,
+        sleep=time.sleep,
+        tell=send_status,
+        say=log_line,
+    )
+
+
+def wait_for(service: str, here: Surroundings) -> int:
+    """Wait as long as the gate says wait. The exit code: OPENED or REFUSED, and nothing between."""
+    mark = gate_marks.WaitingMark(here.root, service)
+    try:
+        return _wait(service, here, mark)
+    finally:
+        # Without its gate's lock a mark that stays behind does not count.
+        with contextlib.suppress(OSError):
+            mark.remove()
+
+
+def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int:
+    began = here.monotonic_s()
+    status = _StatusReader(here.root)
+    told = ""
+    while True:
+        gate = decide(service, here, status.read(), here.monotonic_s() - began)
+        if gate.state is GateState.OPEN:
+            return _opened(service, here, gate)
+        if gate.state is GateState.REFUSE:
+            return _refused(service, here, gate)
+        line = _line("waits", gate)
+        if line != told:
+            here.tell(line)
+            here.say(f"{service} {line}", INFO)
+            told = line
+        # A full or read-only /run keeps the daemon from hurrying, not the gate from waiting.
+        with contextlib.suppress(OSError):
+            mark.put()
+        here.sleep(_LOOK_EVERY_S)
+
+
+def _opened(service: str, here: Surroundings, gate: Gate) -> int:
+    with contextlib.suppress(OSError):
+        gate_marks.clear_refused(here.root, service)
+    here.say(f"{service} may start: {printable(gate.reason)}", INFO)
+    return OPENED
+
+
+def _refused(service: str, here: Surroundings, gate: Gate) -> int:
+    line = _line("may not start", gate)
+    here.tell(line)
+    here.say(f"{service} {line}", ERROR)
+    with contextlib.suppress(OSError):
+        gate_marks.mark_refused(here.root, service, line)
+    return REFUSED
+
+
+def _line(what: str, gate: Gate) -> str:
+    next_step = f" Type: {gate.next_step}" if gate.next_step else ""
+    return printable(f"{what}: {gate.reason}.{next_step}")
+
+
+def decide(
+    service: str, here: Surroundings, status: Union[Status, Unknown], waited_s: float
+) -> Gate:
+    """The decision at this moment."""
+    words = read_words(here.root)
+    gate = about(service, status.gates) if isinstance(status, Status) else None
+    present = _present(service, here, words, gate, waited_s)
+    return now(service, status, (words.leases, words.holds), present)
+
+
+def _present(
+    service: str, here: Surroundings, words: Words, gate: Optional[Gate], waited_s: float
+) -> Present:
+    lease = about(service, words.leases)
+    named = [*(gate.srcversions if gate else ()), *(lease.srcversions if lease else ())]
+    versions = {name: loaded_srcversion(here.root, name) for name, _ in named}
+    return Present(
+        boot_id=boot_id(here.root),
+        kernel=here.kernel,
+        now_ns=here.wall_ns(),
+        waited_s=waited_s,
+        daemon=daemon_pid(here.root),
+        files=tuple(_times_now(here.root, gate)),
+        loaded={name: version for name, version in versions.items() if version is not None},
+    )
+
+
+def _times_now(root: Root, gate: Optional[Gate]) -> Iterator[FileTimes]:
+    for judged in gate.files if gate else ():
+        with contextlib.suppress(OSError):
+            seen = root.times(judged.path)
+            if seen is not None:
+                yield seen
+
+
+class _StatusReader:
+    """The daemon's status, parsed once for each time that it is published."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._stamp: Optional[tuple[int, int]] = None
+        self._last: Union[Status, Unknown, None] = None
+
+    def read(self) -> Union[Status, Unknown]:
+        stamp = status_stamp(self._root)
+        if self._last is None or stamp is None or stamp != self._stamp:
+            # The stamp first: what comes in between is read twice, never missed.
+            self._stamp, self._last = stamp, read_status(self._root)
+        return self._last

@@ -1,0 +1,96 @@
+"""What gates leave for the daemon under /run: which services wait, and which were refused.
+
+Belongs here: the marks as files. A waiting one is locked by its gate as long as that lives, so that
+the mark of a killed gate does not count. Not here: what the daemon makes of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from typing import Optional
+
+from kernward.tools.root import Root
+from kernward.tools.trusted import (
+    FOLDER,
+    flock_holders,
+    make_folder,
+    names_in,
+    put_trusted,
+    read_trusted,
+    remove_trusted,
+)
+
+WAITING, REFUSED = f"{FOLDER}/waiting", f"{FOLDER}/refused"
+_LARGEST = 1 << 16
+
+
+class WaitingMark:
+    """Tells that a service waits, from ``put`` to ``remove``."""
+
+    def __init__(self, root: Root, service: str) -> None:
+        self._root = root
+        self._path = f"{WAITING}/{service}"
+        self._descriptor: Optional[int] = None
+
+    def put(self) -> None:
+        """Does nothing the second time. Raises OSError."""
+        if self._descriptor is not None:
+            return
+        make_folder(self._root, FOLDER, 0o755)
+        make_folder(self._root, WAITING, 0o755)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._root.outside(self._path, follow=False), flags, 0o600)
+        # Held already by another gate of this service (one started by hand): its mark serves.
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._descriptor = descriptor
+
+    def remove(self) -> None:
+        """Raises OSError."""
+        if self._descriptor is not None:
+            remove_trusted(self._root, self._path)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def waiting(root: Root) -> tuple[str, ...]:
+    """The services whose gates wait now. Raises OSError."""
+    names = names_in(root, WAITING)
+    holders = flock_holders() if names else {}
+    return tuple(name for name in names if _place(root, f"{WAITING}/{name}") in holders)
+
+
+def _place(root: Root, path: str) -> Optional[tuple[int, int]]:
+    try:
+        status = os.lstat(root.outside(path, follow=False))
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def mark_refused(root: Root, service: str, reason: str) -> None:
+    """Its start was refused: whoever opens its gate may start it. Raises OSError."""
+    make_folder(root, FOLDER, 0o755)
+    make_folder(root, REFUSED, 0o755)
+    content = reason.encode("utf-8", "backslashreplace")[:_LARGEST]
+    put_trusted(root, f"{REFUSED}/{service}", content, 0o644)
+
+
+def refused(root: Root) -> Mapping[str, str]:
+    """The services whose start was refused, and why. Raises OSError."""
+    return dict(_refused(root))
+
+
+def _refused(root: Root) -> Iterator[tuple[str, str]]:
+    for name in names_in(root, REFUSED):
+        with contextlib.suppress(OSError):
+            content = read_trusted(root, f"{REFUSED}/{name}", _LARGEST)
+            yield name, content.decode("utf-8", "replace")
+
+
+def clear_refused(root: Root, service: str) -> bool:
+    """It was started, or nobody waits for it any more. Raises OSError."""
+    return remove_trusted(root, f"{REFUSED}/{service}")
