@@ -8,7 +8,6 @@ a change. No change is ever lost, at most several become one: what is true is re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Optional
@@ -80,6 +79,7 @@ class Observer:
 
     ``busy`` names who changes packages now, "" for nobody. ``trouble``: events cannot be had, and
     the folders are compared every 30 seconds instead. ``waits_for``: words for the status line.
+    ``stirred`` is called at the first event of each burst: what was seen may be true no more.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Observer:
         self._polled: dict[str, int] = {}
         self.trouble: Optional[Unknown] = None
         self.waits_for = ""
+        self.stirred: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Begin to watch; the start itself counts as a change."""
@@ -125,9 +126,12 @@ class Observer:
 
     def note(self, reason: Reason, path: str = "") -> None:
         """One more event, from here or from outside (a signal, the bus)."""
-        if self._burst is None or reason in AT_ONCE:
-            self._woken.set()
+        first = self._burst is None
         self._burst = grown(self._burst, reason, path, self.now())
+        if first or reason in AT_ONCE:
+            self._woken.set()
+        if first:
+            self.stirred()
 
     def seen_until(self, moment_s: float) -> None:
         """A look begun at that moment has told what it found: what came earlier is done with."""
@@ -151,9 +155,18 @@ class Observer:
                     self._burst = None
                     return burst.change
                 seconds, self.waits_for = wait.seconds, wait.text
-            # Further events of a burst wake nobody up.
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), seconds)
+            await self._woken_within(seconds)
+
+    async def _woken_within(self, seconds: Optional[float]) -> None:
+        """Not ``asyncio.wait_for``: before Python 3.12 it may swallow a cancellation, and the change
+        that is then returned to nobody is lost. Further events of a burst wake nobody up.
+        """
+        timer = None if seconds is None else self._loop.call_later(seconds, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     # ------------------------------------------------------------------ events
 
@@ -209,6 +222,10 @@ class Observer:
         for folder, entries in self._polled.items():
             if before.get(folder) != entries:
                 self.note(self._reason(folder), folder)
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""
 
 
 def _literal(pattern: str) -> str:

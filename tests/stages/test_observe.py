@@ -198,6 +198,41 @@ def test_a_cancelled_wait_loses_nothing(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_wait_that_is_cancelled_while_it_wakes_up_loses_nothing(tmp_path: Path) -> None:
+    root = a_host(tmp_path)
+
+    async def story() -> None:
+        async with observing(root) as observer:
+            for ticks in range(6):
+                waiting = asyncio.ensure_future(observer.wait())
+                await asyncio.sleep(0.01)
+                observer.note(Reason.ASKED)
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                told = await asyncio.gather(waiting, return_exceptions=True)
+                assert isinstance(told[0], Change) != observer.pending
+                observer.seen_until(observer.now() + 1)
+
+    run(story)
+
+
+def test_the_first_event_of_each_burst_is_told_before_it_settles(tmp_path: Path) -> None:
+    root = a_host(tmp_path)
+
+    async def story() -> None:
+        async with observing(root) as observer:
+            stirred: list[bool] = []
+            observer.stirred = lambda: stirred.append(observer.pending)
+            for _ in range(2):
+                (root / "boot/image").write_text("")
+                (root / "boot/map").write_text("")
+                assert await next_change(observer) is not None
+            assert stirred == [True, True]
+
+    run(story)
+
+
 def test_a_question_from_outside_is_answered_at_once_in_the_middle_of_a_burst(
     tmp_path: Path,
 ) -> None:
