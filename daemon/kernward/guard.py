@@ -18,6 +18,7 @@ from kernward.tools import guards as units
 from kernward.tools.root import Root
 from kernward.tools.run import Run
 
+_SUFFIX = ".service"
 # The gate and the daemon come after them: what has to be up before them cannot wait for a gate.
 _MILESTONES = frozenset({"sysinit.target", "basic.target", "kernward.service"})
 
@@ -86,8 +87,11 @@ def _installed(root: Root, name: str) -> str:
         return real
     import difflib  # noqa: PLC0415
 
-    near = difflib.get_close_matches(name, units.installed_services(root), 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "install it first, then guard it"
+    # Without what all of them end in, which would make any two of them alike.
+    stems = [each[: -len(_SUFFIX)] for each in units.installed_services(root)]
+    near = difflib.get_close_matches(name[: -len(_SUFFIX)], stems, 3)
+    told = " or ".join(f"{each}{_SUFFIX}" for each in near)
+    hint = f"did you mean {told}?" if near else "install it first, then guard it"
     raise KernwardError(f"there is no {name}", hint)
 
 
