@@ -24,7 +24,7 @@ from kernward.tools.bootloader import NextBoot, next_boot
 from kernward.tools.root import Root
 from kernward.tools.run import Run
 
-_REMEMBERED = "/var/lib/kernward/boot-default.json"
+REMEMBERED = "/var/lib/kernward/boot-default.json"
 _BY_HAND = "choose {kernel} in the boot menu, or hold the reboot"
 _SAVED = (
     "write GRUB_DEFAULT=saved into /etc/default/grub and run update-grub; until then choose {kernel} "
@@ -53,13 +53,13 @@ class WantedDefault:
 def remembered_default(root: Root) -> Union[ChangedDefault, Unknown, None]:
     """What we changed and have not given back."""
     try:
-        return changed_of(json.loads(root.read_text(_REMEMBERED)))
+        return changed_of(json.loads(root.read_text(REMEMBERED)))
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Unknown("boot default", f"{_REMEMBERED}: {error.strerror}")
+        return Unknown("boot default", f"{REMEMBERED}: {error.strerror}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return Unknown("boot default", f"{_REMEMBERED}: {error!r}", garbled=True)
+        return Unknown("boot default", f"{REMEMBERED}: {error!r}", garbled=True)
 
 
 def set_default(root: Root, run: Run, wanted: WantedDefault) -> Union[ChangedDefault, NotDone]:
@@ -84,7 +84,7 @@ def restore_default(root: Root, run: Run) -> Union[ChangedDefault, NotDone, None
     """
     changed = remembered_default(root)
     if isinstance(changed, Unknown) and not changed.garbled:
-        return NotDone(changed.reason, f"see that {_REMEMBERED} can be read")
+        return NotDone(changed.reason, f"see that {REMEMBERED} can be read")
     if not isinstance(changed, ChangedDefault):
         if changed is not None:
             _forget(root)
@@ -165,4 +165,4 @@ def _forget(root: Root) -> None:
 
 
 def _remembered_path(root: Root) -> str:
-    return root.outside(_REMEMBERED, follow=False)
+    return root.outside(REMEMBERED, follow=False)

@@ -1,0 +1,127 @@
+"""Debian's own GRUB scripts, pam_motd and wall: does what we write do what we mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kernward.core.boot_default import ChangedDefault
+from kernward.core.facts import KernelRelease
+from kernward.tools.announce import put_motd, remove_motd
+from kernward.tools.boot_default import WantedDefault, restore_default, set_default
+from kernward.tools.bootloader import NextBoot, next_boot
+from kernward.tools.root import Root
+from kernward.tools.run import Command, run
+from roots import cache, downloads, overlay
+from roots.debian import BOOKWORM, BULLSEYE, TRIXIE, Release
+from roots.live import LiveRoot
+
+# There is no disk below an overlay that the real one could find.
+_GRUB_PROBE = """#!/bin/sh
+case "$*" in
+*target=device*) echo /dev/vda1 ;;
+*target=fs_uuid*) echo 00000000-1111-2222-3333-444444444444 ;;
+*target=fs*) echo ext2 ;;
+*target=partmap*) echo gpt ;;
+esac
+"""
+# What Debian's login and sshd have, and nothing that asks for a password.
+_PAM_SERVICE = """auth required pam_permit.so
+session optional pam_motd.so motd=/run/motd.dynamic
+session optional pam_motd.so noupdate
+session required pam_permit.so
+"""
+NEXT, OTHER = KernelRelease("6.99.0-2-amd64"), KernelRelease("6.99.0-1-amd64")
+
+
+_PACKAGES = ("grub-common", "grub2-common", "pamtester", "login", "bsdutils")
+_BY_SUITE = pytest.mark.parametrize(
+    "release", [BULLSEYE, BOOKWORM, TRIXIE], ids=lambda it: it.suite
+)
+
+Begin = Callable[[Release], LiveRoot]
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Hands out Debian roots that have GRUB and logins, and no kernel."""
+    with ExitStack() as stack:
+        yield lambda release: LiveRoot(stack.enter_context(overlay.fresh(_layers(release))), None)
+
+
+def _layers(release: Release) -> tuple[Path, ...]:
+    below = release.bare()
+
+    def make(into: Path) -> None:
+        with overlay.mounted((below,), into / "layer") as tree:
+            root = LiveRoot(tree, None)
+            downloads.tried(root.offer_debian)
+            downloads.tried(lambda: root.apt("install", "--no-install-recommends", *_PACKAGES))
+
+    made_from = cache.key(below.parent.name, *_PACKAGES)
+    return (cache.entry(f"{release.suite}-before-reboot", made_from, make) / "layer", below)
+
+
+def with_grub(host: LiveRoot, default: str) -> Root:
+    """Two kernels, and a menu that grub-mkconfig made for them."""
+    (host / "/usr/sbin/grub-probe").unlink()
+    (host / "/usr/sbin/grub-probe").write_text(_GRUB_PROBE)
+    (host / "/usr/sbin/grub-probe").chmod(0o755)
+    for release in (NEXT, OTHER):
+        (host / f"/boot/vmlinuz-{release}").write_text("an image")
+    (host / "/etc/default/grub").write_text(f"GRUB_DEFAULT={default}\n")
+    (host / "/boot/grub").mkdir(exist_ok=True)
+    host.run("grub-mkconfig", "-o", "/boot/grub/grub.cfg")
+    return Root(host.path)
+
+
+def boots(root: Root) -> KernelRelease:
+    found = next_boot(root, (NEXT, OTHER))
+    assert isinstance(found, NextBoot), found
+    return found.release
+
+
+@_BY_SUITE
+@pytest.mark.parametrize(("default", "variable"), [("0", "next_entry"), ("saved", "saved_entry")])
+def test_grub_is_told_another_kernel_and_given_back_its_own(
+    begin: Begin, release: Release, default: str, variable: str
+) -> None:
+    root = with_grub(begin(release), default)
+    assert boots(root) == NEXT
+    changed = set_default(root, run, WantedDefault(OTHER, NEXT, "a test", (NEXT, OTHER)))
+    assert isinstance(changed, ChangedDefault), changed
+    assert changed.variable == variable
+    assert boots(root) == OTHER
+    listed = run(Command(("grub-editenv", "-", "list"), 10, root.outside("/")))
+    assert listed.stdout == f"{variable}={changed.ours}\n"
+    assert restore_default(root, run) == changed
+    assert boots(root) == NEXT
+    assert run(Command(("grub-editenv", "-", "list"), 10, root.outside("/"))).stdout == ""
+
+
+@_BY_SUITE
+def test_whoever_logs_in_is_told_until_there_is_nothing_to_tell(
+    begin: Begin, release: Release
+) -> None:
+    host = begin(release)
+    shipped = (host / "/etc/pam.d/login").read_text()
+    assert [line.split() for line in shipped.splitlines() if line.endswith("noupdate")]
+    (host / "/etc/pam.d/kernward-test").write_text(_PAM_SERVICE)
+    login = ("pamtester", "kernward-test", "root", "open_session")
+    root = Root(host.path)
+    put_motd(root, "kernward: 6.99 boots next, and tracker cannot be made sound for it")
+    assert "\nkernward: 6.99 boots next, and" in f"\n{host.run(*login).stdout}"
+    remove_motd(root)
+    assert "kernward:" not in host.run(*login).output
+
+
+@pytest.mark.parametrize("text", ["a line", "-h", "/etc/hostname"])
+def test_wall_takes_any_line_for_a_text(begin: Begin, text: str) -> None:
+    """Neither for an option nor, with a file of that name, for the file."""
+    host = begin(BOOKWORM)
+    argv = ("wall", "--timeout", "5", "--", f"{text}\n")
+    done = host.run(*argv)
+    assert done.output == ""
