@@ -25,6 +25,7 @@ from kernward.core.facts import (
     PackageEvent,
     PackageRole,
 )
+from kernward.core.hook_order import sharpened
 from kernward.core.nouns import dataclass
 
 # dpkg logs "unpacked" after the last file is in place; a big kernel on a slow disk takes minutes.
@@ -108,8 +109,8 @@ def packages_with(kernel: Kernel, *roles: PackageRole) -> tuple[KernelPackage, .
 
 
 def kernel_events(kernel: Kernel) -> tuple[PackageEvent, ...]:
-    """The kernel's package events; none where they could not be read."""
-    return kernel.events if isinstance(kernel.events, tuple) else ()
+    """The kernel's package events, as exactly as log and hooks tell; none where not read."""
+    return sharpened(kernel.events, kernel.hook_calls) if isinstance(kernel.events, tuple) else ()
 
 
 def image_packages(kernel: Kernel) -> tuple[KernelPackage, ...]:
@@ -223,6 +224,17 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
     return Start(earliest, max(earliest, start.latest_ns), start.shown)
 
 
+def unpacked_during(start: Start, kernel: Kernel) -> tuple[PackageEvent, ...]:
+    """The unpackings that may have been before the build's start, and may have been after it."""
+    return tuple(
+        event
+        for event in kernel_events(kernel)
+        if event.action is PackageAction.UNPACKED
+        and start.earliest_ns <= event.when.latest_ns
+        and event.when.ns <= start.latest_ns
+    )
+
+
 def _may_have_built(event: PackageEvent, end: int) -> bool:
     return event.action is PackageAction.CONFIGURED and event.when.latest_ns >= end
 
@@ -244,6 +256,8 @@ def story(inventory: Inventory, kernel: Kernel) -> tuple[Entry, ...]:
     entries = [
         *_package_entries(kernel),
         *_file_entries(kernel),
+        *_hook_entries(kernel),
+        *_recorded_entries(inventory, kernel),
         *(entry for module in modules for entry in _build_entries(module, kernel)),
     ]
     return tuple(sorted(entries, key=lambda entry: entry.when.ns))
@@ -265,6 +279,21 @@ def _file_entries(kernel: Kernel) -> Iterator[Entry]:
         times = kernel.initramfs.times
         source = f"mtime of {times.path}"
         yield Entry(Moment(times.mtime_ns, 1, source), "initramfs written")
+
+
+def _hook_entries(kernel: Kernel) -> Iterator[Entry]:
+    for call in kernel.hook_calls:
+        what = {"first": "hooks begin", "last": "hooks are done"}.get(call.place, "hook")
+        yield Entry(
+            call.when, f"{call.hook} {what} ({call.package} {call.action})".replace(" )", ")")
+        )
+
+
+def _recorded_entries(inventory: Inventory, kernel: Kernel) -> Iterator[Entry]:
+    for record in inventory.records if isinstance(inventory.records, tuple) else ():
+        if record.kernel == kernel.release:
+            moment = Moment(record.first_seen_ns, 1, f"{record.source}: {record.image}")
+            yield Entry(moment, f"{record.name} {record.version} found sound")
 
 
 def _build_entries(module: DkmsModule, kernel: Kernel) -> Iterator[Entry]:

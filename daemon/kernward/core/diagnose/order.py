@@ -8,12 +8,20 @@ postinst in the same transaction already sees the image.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from kernward.core.diagnose.sound import content_is_proven, imports_are_proven
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import KernelPackage, MapReading, PackageRole
+from kernward.core.diagnose.vouched import image_identity, is_vouched, other_image
+from kernward.core.facts import (
+    BuildRecord,
+    DkmsBuild,
+    KernelPackage,
+    MapReading,
+    Moment,
+    PackageRole,
+)
 from kernward.core.findings import Evidence, Finding, Severity
 from kernward.core.nouns import dataclass
 from kernward.core.timeline import (
@@ -56,19 +64,24 @@ class Judgement:
     asks_files: bool = False
 
 
+@dataclass(frozen=True)
+class Ordering:
+    """How a build stands to all that was installed, and the judgements that decide it."""
+
+    order: Order
+    start: Optional[Start]
+    decisive: tuple[Judgement, ...] = ()
+
+
 def rule(subject: Subject) -> Iterator[Finding]:
     """``headers-before-image`` and ``image-replaced``."""
     if subject.build is None:
         return
-    start = build_start(subject.build)
-    if start is not None:
-        start = after_ties(start, subject.kernel, subject.build)
-    judgements = _judgements(subject, start)
-    order = _worst(judgements)
+    found = _ordering(subject, subject.build)
+    order, start = found.order, found.start
     if order is Order.AFTER or content_is_proven(subject):
         return
-    decisive = [each for each in judgements if each.order is order]
-    evidence = tuple(dict.fromkeys(item for each in decisive for item in each.evidence))
+    evidence = tuple(dict.fromkeys(item for each in found.decisive for item in each.evidence))
     if start is not None:
         began = Evidence(f"build of {subject.module.name} began", start.shown.source, start.shown)
         evidence = (began, *evidence)
@@ -78,10 +91,43 @@ def rule(subject: Subject) -> Iterator[Finding]:
         return
     yield subject.finding(
         code,
-        _detail(subject, order, decisive),
+        _detail(subject, order, found.decisive),
         *evidence,
         severity=_severity(subject, order),
         uncertain=order is Order.NOT_KNOWN,
+    )
+
+
+def is_settled(subject: Subject) -> bool:
+    """It is known to be built after the image, or its content is known to fit."""
+    build = subject.build
+    if build is None:
+        return False
+    return _ordering(subject, build).order is Order.AFTER or content_is_proven(subject)
+
+
+def _ordering(subject: Subject, build: DkmsBuild) -> Ordering:
+    start = build_start(build)
+    if start is not None:
+        start = after_ties(start, subject.kernel, build)
+    if is_vouched(subject):
+        return Ordering(Order.AFTER, start)
+    judgements = _judgements(subject, start)
+    order = _worst(judgements)
+    if order is Order.NOT_KNOWN:
+        recorded = other_image(subject)
+        if recorded is not None:
+            return Ordering(Order.REPLACED, start, (_against_record(subject, recorded),))
+    return Ordering(order, start, tuple(each for each in judgements if each.order is order))
+
+
+def _against_record(subject: Subject, record: BuildRecord) -> Judgement:
+    seen = Moment(record.last_seen_ns, 1, record.source)
+    now = image_identity(subject.kernel)
+    return Judgement(
+        Order.REPLACED,
+        f"{record.name} is the file that was there with {record.image}, which is {now} now",
+        (Evidence(f"{record.name} last seen sound with {record.image}", record.source, seen),),
     )
 
 
@@ -94,7 +140,7 @@ def _severity(subject: Subject, order: Order) -> Severity:
     return Severity.WARN if harmless else Severity.HOLD
 
 
-def _detail(subject: Subject, order: Order, decisive: list[Judgement]) -> str:
+def _detail(subject: Subject, order: Order, decisive: Sequence[Judgement]) -> str:
     what = " and ".join(dict.fromkeys(each.what for each in decisive))
     said = {
         Order.NOT_KNOWN: f"Whether it was built before {what} cannot be told from the records left "
