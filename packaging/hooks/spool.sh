@@ -22,7 +22,8 @@ put() {
     plain "$3" && kernel=$said
     plain "$4" && package=$said
     plain "$5" && action=$said
-    # There is no /proc in some chroots. The random part is for them: numbers of processes repeat.
+    # The random part of the name is for process numbers that repeat, as every container's do. Some
+    # chroots have no /proc: then there is neither, and the second or third name is free.
     boot='' random=''
     read -r boot </proc/sys/kernel/random/boot_id
     read -r random </proc/sys/kernel/random/uuid

@@ -289,6 +289,15 @@ def test_many_hooks_at_once_all_leave_their_event(tree: Path) -> None:
     assert found.rejected == ()
 
 
+def test_where_there_is_no_proc_events_with_the_same_process_number_are_kept(tree: Path) -> None:
+    hide = "mount -t tmpfs none /proc/sys/kernel/random"
+    own = "unshare --pid --fork --kill-child"
+    script = f"{hide}; for k in 1 2 3; do {own} {tree}/etc/kernel/postinst.d/zz-kernward $k; done"
+    subprocess.run(["unshare", "--mount", "/bin/sh", "-ec", script], check=True)
+    events = read(tree).events
+    assert {(str(event.kernel), event.boot_id) for event in events} == {(k, "") for k in "123"}
+
+
 def test_a_spooled_file_is_root_s_and_readable(tree: Path, folder: Path) -> None:
     script = f"umask 0; {tree}/etc/kernel/postinst.d/zz-kernward K"
     subprocess.run(["/bin/sh", "-c", script], check=True)
@@ -543,6 +552,14 @@ def test_a_flood_is_read_in_turns_the_earliest_first(tree: Path, folder: Path) -
     assert boots == [f"b-{number}" for number in range(25)]
     assert (thrown, more) == (25, [True] * 4 + [False])
     assert list(folder.iterdir()) == []
+
+
+def test_a_flood_of_files_being_written_is_no_reason_to_read_again(
+    tree: Path, folder: Path
+) -> None:
+    for number in range(9):
+        put(folder, f"{number}-1-a", b"")
+    assert read(tree, most=5) == SpoolRead()
 
 
 def test_what_cannot_be_removed_does_not_keep_events_from_being_read(

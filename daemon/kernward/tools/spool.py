@@ -40,7 +40,7 @@ class SpoolRead:
 
     ``rejected``: (name, reason) of what is no event, names perhaps with surrogates or newlines.
     ``names``: the files of all events and all that was rejected, as ``drop`` takes them.
-    ``more``: there was more than one read takes; it is in the next one once these are dropped.
+    ``more``: there is more than one read takes; the next one has it once these are dropped.
     ``unknown``: the folder itself cannot be trusted or looked at, and nothing was read.
     """
 
@@ -124,11 +124,13 @@ class Spool:
             elif answer:
                 rejected.append((name, answer))
         events.sort(key=lambda each: each[:3])
+        names = (*(name for *_, name, _ in events), *(name for name, _ in rejected))
         return SpoolRead(
             tuple(event for *_, event in events),
             tuple(rejected),
-            (*(name for *_, name, _ in events), *(name for name, _ in rejected)),
-            more=len(found) > self._most,
+            names,
+            # With nothing to drop, the next read would be this one again.
+            more=len(found) > self._most and names != (),
         )
 
     def _event(self, folder: int, name: str) -> Union[HookEvent, str, None]:
