@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Optional, Union
 
-from kernward import remembered
+from kernward import recorded, remembered
 from kernward.core.diagnose.subject import is_guarded, is_selected
 from kernward.core.facts import (
     DepmodIndex,
@@ -107,7 +107,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     unknowns = [*releases.unknowns]
     unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
     unknowns += _asked_for_in_vain(policy, known, modules)
-    return Inventory(
+    seen = Inventory(
         host=_host(machine, kernels, packages),
         kernels=kernels,
         modules=modules,
@@ -120,6 +120,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
     )
+    return recorded.with_records_wanted(machine, seen, policy)
 
 
 def _host(machine: Machine, kernels: Iterable[Kernel], packages: remembered.Packages) -> Host:

@@ -44,6 +44,21 @@ def times(machine: Machine, path: str) -> Optional[FileTimes]:
         return None
 
 
+def sha256(machine: Machine, path: str) -> str:
+    """The hash of one file's content; "" where it cannot be read."""
+    seen = times(machine, path)
+
+    def read() -> str:
+        import hashlib
+
+        return hashlib.sha256(machine.root.read_bytes(path)).hexdigest()
+
+    try:
+        return "" if seen is None else machine.memory.recall("sha256", (seen,), read)
+    except OSError:
+        return ""
+
+
 # ---- modules and their sources
 
 
