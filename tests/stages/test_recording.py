@@ -192,7 +192,11 @@ def test_hooks_narrow_the_second_of_the_log(root: Path) -> None:
     found = seen(root).inventory
     (kernel,) = found.kernels
     assert isinstance(kernel.events, tuple)
-    unpacking = next(each for each in kernel.events if each.action is PackageAction.UNPACKED)
+    unpacking = next(
+        each
+        for each in kernel.events
+        if each.package == IMAGE and each.action is PackageAction.UNPACKED
+    )
     second = unpacking.when.ns // 1_000_000_000
     spool(root, "1-1-a", "preinst", second + 0.25)
     spool(root, "2-1-b", "postinst", second + 0.5)
