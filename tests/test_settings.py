@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fakes import Content, Link, write_files
 from kernward.core.choices import named_guards
 from kernward.core.durations import Duration
-from kernward.core.facts import KernelRelease
+from kernward.core.facts import KernelRelease, Unknown
 from kernward.core.guarding import Guard
 from kernward.core.profiles import Profile
 from kernward.core.settings_form import settings_lines
@@ -29,6 +29,7 @@ from kernward.settings import (
     Schedule,
     Settings,
     UnsoundLoaded,
+    check_window,
     read_settings,
 )
 from kernward.tools.root import Root
@@ -158,6 +159,20 @@ def test_the_shipped_file_shows_every_default_and_sets_none(root: Path) -> None:
     gate = GateSettings(unsound_loaded=UnsoundLoaded.STOP)
     assert (settings.limits, settings.mode) == (Limits(), Mode.AUTO)
     assert (settings.schedule, settings.gate, settings.reboot) == (Schedule(), gate, Reboot())
+
+
+def test_a_window_that_systemd_does_not_understand_is_refused_with_its_place(root: Path) -> None:
+    settings = read(root, {ADMIN: '[schedule]\nwindow = "Sut 02:00"'})
+    with pytest.raises(SettingsInvalidError) as caught:
+        check_window(settings, lambda text: f"Failed to parse {text}")
+    assert caught.value.message.startswith(f"{ADMIN}:2: window 'Sut 02:00' is no calendar")
+    assert "Failed to parse Sut" in caught.value.message
+    check_window(settings, lambda _text: None)
+    check_window(settings, lambda _text: Unknown("systemd-analyze", "not installed"))
+
+
+def test_without_a_window_systemd_is_not_asked(root: Path) -> None:
+    check_window(read(root, {}), lambda _text: "never")
 
 
 # ---- who guards what

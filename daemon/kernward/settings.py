@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from kernward.core.choices import (
     GateSettings,
@@ -25,11 +25,12 @@ from kernward.core.choices import (
     Settings,
     UnsoundLoaded,
 )
-from kernward.core.facts import KernelRelease
+from kernward.core.facts import KernelRelease, Unknown
 from kernward.core.guarding import Guard
 from kernward.core.nouns import dataclass, replace
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
+from kernward.errors import SettingsInvalidError
 from kernward.settings_files import (
     PROFILE_FOLDERS,
     SETTINGS_FILES,
@@ -71,6 +72,7 @@ __all__ = [
     "Schedule",
     "Settings",
     "UnsoundLoaded",
+    "check_window",
     "read_settings",
 ]
 
@@ -123,6 +125,21 @@ def read_settings(root: Root, chosen: Chosen, own_file: Optional[str] = None) ->
     for document in documents:
         found.add(document)
     return found.settings(chosen, tuple(document.path for document in documents))
+
+
+def check_window(settings: Settings, complaint: Callable[[str], Union[str, Unknown, None]]) -> None:
+    """Have systemd itself read the calendar expression; too slow for every look.
+
+    Raises SettingsInvalidError with the place. Where it cannot be asked, nothing is refused.
+    """
+    window = settings.schedule.window
+    said = complaint(window) if window else None
+    if isinstance(said, str):
+        place = settings.origins.get("schedule.window", "[schedule]")
+        raise SettingsInvalidError(
+            f"{place}: window {window!r} is no calendar expression: {said}",
+            'for instance: window = "Sat 02:00"; systemd.time(7) has more',
+        )
 
 
 class _Found:

@@ -220,6 +220,15 @@ def test_a_changed_default_is_announced_with_its_reason() -> None:
     )
 
 
+def test_a_default_that_was_changed_after_the_look_is_announced_as_changed() -> None:
+    assert announcement(UNSOUND, CHANGED).startswith(f"kernward: {OLD} boots next, not {K}: ")
+
+
+def test_a_changed_default_that_is_unsound_itself_is_announced_as_that() -> None:
+    said = announcement(replace(UNSOUND, kernel=OLD), CHANGED)
+    assert said.startswith(f"kernward: {OLD} boots next, and tracker cannot")
+
+
 @pytest.mark.parametrize("view", [SOUND, DUE, replace(UNSOUND, outlook=Outlook.UNKNOWN)])
 def test_what_mends_itself_is_not_announced(view: NextBootView) -> None:
     assert announcement(view) == ""

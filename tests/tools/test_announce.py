@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernward.errors import ToolMissingError
-from kernward.tools.announce import put_motd, remove_motd, tell_terminals
+from kernward.tools.announce import announce, put_motd, remove_motd, tell_terminals
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed
 
@@ -127,3 +127,42 @@ def test_what_keeps_them_from_being_told_is_said(answer: Union[int, Exception], 
     said = tell_terminals(Wall(answer), "x")
     assert said is not None
     assert why in said
+
+
+# ---- both
+
+
+def said(root: Path, text: str, *, motd: bool = True, wall: bool = True) -> list[str]:
+    """What terminals were told; a failure to tell them is one of the test."""
+    terminals = Wall(0)
+    assert announce(Root(root), terminals, text, motd=motd, wall=wall) is None
+    return [each.strip() for each in terminals.argv[-1:]]
+
+
+def test_terminals_are_told_once_of_each_text_and_logins_as_long_as_it_is_true(root: Path) -> None:
+    assert [said(root, text) for text in ("one", "one", "two", "", "one")] == [
+        ["one"],
+        [],
+        ["two"],
+        [],
+        ["one"],
+    ]
+    assert (root / MOTD).read_text() == "one\n"
+    said(root, "")
+    assert not (root / MOTD).exists()
+
+
+def test_the_settings_allow_each_by_itself(root: Path) -> None:
+    assert said(root, "one", motd=False) == ["one"]
+    assert not (root / MOTD).exists()
+    assert said(root, "two", wall=False) == []
+    assert (root / MOTD).exists()
+    assert said(root, "two", motd=False, wall=False) == []
+    assert not (root / MOTD).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason(root: Path) -> None:
+    (root / "run").rmdir()
+    found = announce(Root(root), Wall(0), "one", motd=True, wall=True)
+    assert found is not None
+    assert "No such file" in found

@@ -167,13 +167,17 @@ def _restore(
 
 
 def announcement(view: NextBootView, changed: Optional[ChangedDefault] = None) -> str:
-    """One line for those who log in, "" where the next boot needs no word."""
-    if changed is not None and view.kernel == changed.kernel and view.outlook is Outlook.SOUND:
+    """One line for those who log in, "" where the next boot needs no word.
+
+    ``changed`` is what is in force now; the view may be of a moment before that.
+    """
+    unsound = view.outlook is Outlook.UNSOUND
+    if changed is not None and not (unsound and view.kernel == changed.kernel):
         return (
             f"kernward: {changed.kernel} boots next, not {changed.instead_of}: {changed.why}. "
             f"See: kernward check --kernel {changed.instead_of}"
         )
-    if view.outlook is not Outlook.UNSOUND:
+    if not unsound:
         return ""
     where = f"{view.kernel} boots next" if view.kernel else "the next boot"
     return f"kernward: {where}, and {_trouble(view)}. {view.next_step}".rstrip()

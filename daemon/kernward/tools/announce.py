@@ -16,15 +16,39 @@ from kernward.core.printable import printable
 from kernward.errors import KernwardError
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Run
-from kernward.tools.trusted import make_folder, put_trusted, remove_trusted
+from kernward.tools.trusted import FOLDER, make_folder, put_trusted, remove_trusted
 
 _FOLDER = "/run/motd.d"
 MOTD = f"{_FOLDER}/kernward"
+_SAID = f"{FOLDER}/announced"
 # A terminal that does not take it keeps wall waiting.
 _TERMINAL_S = 5
 _LIMIT_S = 60
 # A screen full; what it is about is shown in full by ``kernward status``.
 _LONGEST = 1600
+
+
+def announce(root: Root, run: Run, text: str, *, motd: bool, wall: bool) -> Optional[str]:
+    """Tell people, or ("") take back what logins show; None, or why somebody could not be told.
+
+    Terminals are told once of one text in one boot, however often this is called.
+    """
+    try:
+        put_motd(root, text if motd else "")
+        is_new = _note(root, _one_line(text))
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return tell_terminals(run, text) if wall and is_new and text else None
+
+
+def _note(root: Root, said: str) -> bool:
+    """Remember what was said last; whether it is another text than before."""
+    content = f"{said}\n".encode()
+    if _is_there(root, _SAID, content):
+        return False
+    make_folder(root, FOLDER, 0o755)
+    put_trusted(root, _SAID, content, 0o644)
+    return True
 
 
 def put_motd(root: Root, text: str) -> None:
@@ -34,7 +58,7 @@ def put_motd(root: Root, text: str) -> None:
         remove_motd(root)
         return
     content = f"{said}\n".encode()
-    if _is_there(root, content):
+    if _is_there(root, MOTD, content):
         return
     make_folder(root, _FOLDER, 0o755)
     put_trusted(root, MOTD, content, 0o644)
@@ -65,8 +89,8 @@ def _one_line(text: str) -> str:
     return printable(" ".join(text.split()))[:_LONGEST]
 
 
-def _is_there(root: Root, content: bytes) -> bool:
+def _is_there(root: Root, path: str, content: bytes) -> bool:
     try:
-        return root.read_bytes(MOTD) == content
+        return root.read_bytes(path) == content
     except OSError:
         return False
