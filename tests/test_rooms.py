@@ -41,7 +41,7 @@ SHARED_BY = {
 }
 ONE_IMPORTER = {
     "subprocess": {"tools/run.py"},
-    "pyinotify": {"tools/inotify.py"},
+    "pyinotify": {"tools/inotify_library.py"},
     "dbus_next": {"tools/bus_library.py", "tools/bus_reader.py"},
     "dbus_fast": {"tools/bus_library.py"},
     "systemd": {"tools/journal.py"},

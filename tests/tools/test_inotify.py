@@ -168,6 +168,26 @@ def test_a_tree_that_is_moved_in_whole_is_watched(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_link_to_a_folder_is_followed_also_when_it_is_turned(tmp_path: Path) -> None:
+    for name in ("one", "two", "modules"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "modules/updates"
+    notes = Notes(tmp_path / "modules", link)
+
+    async def story() -> None:
+        with notes.watching():
+            for target in ("one", "two"):
+                (tmp_path / "modules/new").symlink_to(f"../{target}")
+                (tmp_path / "modules/new").rename(link)
+                await notes.told()
+                (tmp_path / target / "tracker.ko").touch()
+                assert await notes.told() == {f"{link}/tracker.ko"}
+            (tmp_path / "one/other.ko").touch()
+            assert await notes.told() == set()
+
+    run(story)
+
+
 def test_a_name_that_is_not_utf_8_costs_no_event(tmp_path: Path) -> None:
     notes = Notes(tmp_path, tmp_path / "*")
     bad = os.fsencode(tmp_path) + b"/\xff\xfe"

@@ -1,27 +1,24 @@
-"""Changes in a set of folders, told by inotify: the only importer of pyinotify.
+"""Changes in a set of folders, told by inotify.
 
-Belongs here: pyinotify 0.9.6, whose last release is of 2015, and what it takes to rely on it. Of it
-only the keeping of watches is used. Its reader loses everything it has read at the first name that
-is not UTF-8, follows moved folders to wrong names, and formats each event for a log. Not here: what
-an event means. Events are hints: who gets one reads from disk what is true.
+Belongs here: watches and reading events. pyinotify keeps the watches; its reader is not used, which
+loses everything it has read at the first name that is not UTF-8, follows moved folders to wrong
+names, and formats each event for a log. Not here: what an event means. Events are hints: who gets
+one reads from disk what is true.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import enum
 import errno
-import logging
 import os
 import struct
-import sys
-import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Optional
 
 from kernward.core.facts import Unknown
+from kernward.tools.inotify_library import Calls, library
 from kernward.tools.watched import MOST_FOLDERS, Folders
 
 _RECORD = struct.Struct("iIII")
@@ -53,7 +50,7 @@ class Watcher:
         moved: Callable[[], None],
     ) -> None:
         self._seen, self._lost, self._moved = seen, lost, moved
-        self._calls = _Calls()
+        self._calls = Calls()
         self._watches: Any = None
         self._library: Any = None
         self._folders = Folders((), {})
@@ -61,7 +58,7 @@ class Watcher:
 
     def start(self) -> None:
         """Open the queue, in a running loop; where that fails ``refresh`` tries again."""
-        self._library = _library(self._calls)
+        self._library = library(self._calls)
         self._open()
 
     def _open(self) -> None:
@@ -84,16 +81,8 @@ class Watcher:
         self.trouble = None
         if folders.left_out:
             self.trouble = Unknown("changes as they happen", f"more than {MOST_FOLDERS} folders")
-        kept: set[int] = set()
-        for folder in (*folders.wanted, *folders.awaited):
-            number = self._watch(folder)
-            if number is None:
-                # Without a free watch each further folder fails alike.
-                break
-            kept.add(number)
-        else:
-            stale = [number for number in self._watches.watches if number not in kept]
-            self._watches.rm_watch(stale)
+        kept = {self._watch(folder) for folder in (*folders.wanted, *folders.awaited)}
+        self._watches.rm_watch([each for each in self._watches.watches if each not in kept])
 
     def close(self) -> None:
         """Stop, and give the descriptor back."""
@@ -102,15 +91,14 @@ class Watcher:
             self._watches.close()
         self._watches = None
 
-    def _watch(self, folder: str) -> Optional[int]:
+    def _watch(self, folder: str) -> int:
         # The kernel knows a folder by its inode: a second watch on it changes nothing, and one
         # that came in its place gets a number of its own.
-        number: int = self._watches.add_watch(folder, self._mask())[os.path.normpath(folder)]
-        if number < 0:
-            error = self._calls.get_errno()
-            if error not in _GONE_ERRORS:
-                self.trouble = _trouble(folder, error)
-                return None
+        number: int
+        [number] = self._watches.add_watch(folder, self._mask()).values()
+        error = self._calls.get_errno() if number < 0 else 0
+        if error and error not in _GONE_ERRORS:
+            self.trouble = self.trouble or _trouble(folder, error)
         return number
 
     def _mask(self) -> int:
@@ -161,10 +149,14 @@ class Watcher:
             return True
         if not self._folders.concerns(watch.path, name):
             return False
-        if not mask & known.IN_UNMOUNT:
+        if mask & known.IN_UNMOUNT:
             # Whoever watches mounts knows whether this one will come back by itself.
-            self._seen(watch.path, name, _happening(known, mask))
-        return bool(mask & (known.IN_ISDIR | known.IN_UNMOUNT) or not name)
+            return True
+        happening = _happening(known, mask)
+        self._seen(watch.path, name, happening)
+        came = os.path.join(watch.path, name) if happening is Happening.CAME else ""
+        # A link may lead to a folder.
+        return bool(mask & known.IN_ISDIR or not name or os.path.islink(came))
 
 
 def _records(buffer: bytes) -> Iterator[tuple[int, int, str]]:
@@ -188,53 +180,3 @@ def _trouble(what: str, number: int) -> Unknown:
         return Unknown("changes as they happen", f"{what}: {os.strerror(number)}")
     reason = f"{what}: the limit fs.inotify.{sysctl} is reached; raise it with sysctl"
     return Unknown("changes as they happen", reason)
-
-
-class _Calls:
-    """The three system calls, in place of pyinotify's own access to them.
-
-    That one starts ldconfig to find the C library, opens a descriptor that programs inherit and
-    that blocks, and cannot encode a path that is not UTF-8.
-    """
-
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-
-    def inotify_init(self) -> int:
-        return int(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-
-    def inotify_add_watch(self, descriptor: int, path: str, mask: int) -> int:
-        return int(self._libc.inotify_add_watch(descriptor, os.fsencode(path), mask))
-
-    def inotify_rm_watch(self, descriptor: int, number: int) -> int:
-        return int(self._libc.inotify_rm_watch(descriptor, number))
-
-    def get_errno(self) -> int:
-        return ctypes.get_errno()
-
-    def str_errno(self) -> str:
-        return os.strerror(ctypes.get_errno())
-
-
-def _library(calls: _Calls) -> Any:  # noqa: ANN401 (a library without types)
-    """Import pyinotify, which needs help for it, and give it our calls.
-
-    It imports asyncore for a class that nobody uses here: gone in Python 3.12, a warning before.
-    """
-    real = sys.modules.get("asyncore")
-    stub = types.ModuleType("asyncore")
-    vars(stub)["file_dispatcher"] = type("file_dispatcher", (), {})
-    sys.modules["asyncore"] = stub
-    try:
-        import pyinotify  # type: ignore[import-untyped] # noqa: PLC0415, TID251 (slow; the one importer)
-    finally:
-        del sys.modules["asyncore"]
-        if real is not None:
-            sys.modules["asyncore"] = real
-    # Its own handler writes to standard error, what it says is told by ``trouble`` and ``lost``.
-    logger = logging.getLogger("pyinotify")
-    logger.handlers[:] = [logging.NullHandler()]
-    logger.propagate = False
-    logger.setLevel(logging.CRITICAL)
-    pyinotify.INotifyWrapper.create = staticmethod(lambda: calls)
-    return pyinotify
