@@ -17,7 +17,7 @@ from kernward.settings_files import Document, Table
 
 # Eleven days, or a terabyte: more is a mistake in the unit.
 _LARGEST_NUMBER = 1_000_000
-# systemd.unit(5): these characters, and a suffix. Of the units, those that can be kept from starting.
+# systemd.unit(5): these characters, and a suffix; of the units, those that somebody starts.
 _UNIT = re.compile(
     r"[A-Za-z0-9:_.\\@-]{1,240}\.(?:service|socket|mount|automount|swap|target|timer|path)"
 )

@@ -227,6 +227,29 @@ def test_what_cannot_be_unset_again_stays_remembered(tmp_path: Path) -> None:
     assert boots(tmp_path) == K56
 
 
+@pytest.mark.parametrize("trouble", ["folder", "pipe", "loop"])
+def test_a_menu_that_cannot_be_read_is_told(tmp_path: Path, trouble: str) -> None:
+    run = grub(tmp_path, "saved-flat")
+    menu = tmp_path / "boot/grub/grub.cfg"
+    menu.unlink()
+    {
+        "folder": menu.mkdir,
+        "pipe": lambda: os.mkfifo(menu),
+        "loop": lambda: menu.symlink_to(menu.name),
+    }[trouble]()
+    assert "/boot/grub/grub.cfg: " in refused(run).reason
+
+
+def test_a_default_is_not_forgotten_while_its_loader_cannot_be_read(tmp_path: Path) -> None:
+    run = grub(tmp_path, "saved-flat")
+    found = changed(run)
+    menu = tmp_path / "boot/grub/grub.cfg"
+    menu.unlink()
+    menu.symlink_to(menu.name)
+    assert isinstance(restore_default(Root(tmp_path), run), NotDone)
+    assert remembered_default(Root(tmp_path)) == found
+
+
 def test_a_missing_program_is_told(tmp_path: Path) -> None:
     def run(command: Command, on_line: object = None, stopping: object = None) -> Completed:
         raise ToolMissingError(f"{command.argv[0]} is not installed", f"{on_line}{stopping}")

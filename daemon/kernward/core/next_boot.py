@@ -34,7 +34,7 @@ class Judged:
 
 
 def next_boot_view(seen: Judged, results: Sequence[StepResult] = ()) -> NextBootView:
-    """The next boot. ``results`` are those of a repair after which nothing has changed but by it."""
+    """The next boot. ``results``: of a repair after which nothing has changed but by it."""
     bootable = tuple(
         sorted((k.release for k in seen.inventory.kernels if k.bootable), reverse=True)
     )

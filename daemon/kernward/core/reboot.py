@@ -1,8 +1,8 @@
 """Before a reboot: is it made to wait, does the boot loader take another kernel, who is told what.
 
 Belongs here: the view of the next boot as the daemon has it from a look, its JSON form, and what
-follows from it. Not here: how the view is made of findings (next_boot.py), logind (tools/systemd.py),
-the boot loader (tools/boot_default.py), terminals (tools/announce.py).
+follows from it. Not here: how the view is made of findings (next_boot.py), logind
+(tools/systemd.py), the boot loader (tools/boot_default.py), terminals (tools/announce.py).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class NextBootView:
     """The next boot, as of one look. ``kernel`` None: it cannot be told which one boots.
 
     ``modules`` are not sound there; ``early`` are those of them that act before any service, which
-    no gate can hold. ``left``: the steps, in words, that have to be done before a reboot. ``failed``:
-    what a repair of it failed with. ``reason`` and ``next_step``: why it is not sound and what a
-    person can do. ``sound``: the kernels that could boot instead, newest first.
+    no gate can hold. ``left``: the steps, in words, that have to be done before a reboot.
+    ``failed``: what a repair of it failed with. ``reason`` and ``next_step``: why it is not sound
+    and what a person can do. ``sound``: the kernels that could boot instead, newest first.
     """
 
     kernel: Optional[KernelRelease]

@@ -1,4 +1,4 @@
-"""The settings in force, and where each comes from: as text that is itself a settings file, or JSON.
+"""The settings in force, and where each comes from: as JSON, or as text that is a settings file.
 
 ``default`` is what nobody set. Profiles are named with their file; what they say is in there.
 """

@@ -1,8 +1,8 @@
 """The boot loader's default kernel: set to another one, and given back.
 
 Belongs here: what is remembered of the old default, and that nothing counts as done before it was
-read back. Not here: when this is wanted (core/reboot.py), the loaders' variables (boot_variables.py).
-Settings of the loader (/etc/default/grub, loader.conf) are the admin's and are never edited.
+read back. Not here: when this is wanted (core/reboot.py), the variables of each loader
+(boot_variables.py). Settings of the loader (/etc/default/grub, loader.conf) are the admin's and are never edited.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from kernward.tools.run import Run
 REMEMBERED = "/var/lib/kernward/boot-default.json"
 _BY_HAND = "choose {kernel} in the boot menu, or hold the reboot"
 _SAVED = (
-    "write GRUB_DEFAULT=saved into /etc/default/grub and run update-grub; until then choose {kernel} "
-    "in the boot menu"
+    "write GRUB_DEFAULT=saved into /etc/default/grub and run update-grub; until then choose "
+    "{kernel} in the boot menu"
 )
 
 

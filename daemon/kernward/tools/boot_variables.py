@@ -1,4 +1,4 @@
-"""The variables in which boot loaders keep their default: how to name a kernel in them, read, write.
+"""The variables in which boot loaders keep their default: read, written, a kernel named in them.
 
 Belongs here: GRUB's environment block (grub-editenv) and systemd-boot's EFI variable (bootctl). Not
 here: which of them serves, what is remembered of the old value (boot_default.py).
