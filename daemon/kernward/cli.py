@@ -10,7 +10,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kernward import __version__
 
@@ -18,7 +18,7 @@ from kernward import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from kernward.core.facts import Inventory, KernelRelease
     from kernward.core.findings import Finding
@@ -42,11 +42,16 @@ def entry_point() -> NoReturn:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code is returned."""
-    options = _parser().parse_args(arguments)
+    if list(arguments) == ["--version"]:
+        # Everybody asks for it, in scripts, too; the parser of all verbs takes longer than Python.
+        print(f"kernward {__version__}")
+        return SOUND
+    asked = next((each for each in arguments if not each.startswith("-")), "")
+    options = _parser(asked).parse_args(arguments)
     from kernward.errors import KernwardError, SettingsInvalidError  # noqa: PLC0415
 
     try:
-        code = _VERBS[options.verb](options)
+        code = _verb(options.verb)(options)
         if sys.stdout is not None:
             sys.stdout.flush()
     except SettingsInvalidError as error:
@@ -95,7 +100,8 @@ def _complain(options: argparse.Namespace, code: int, message: str, hint: str) -
 # ---- arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """``asked``: the one verb whose own arguments are needed; the others are only named."""
     parser = argparse.ArgumentParser(
         prog="kernward",
         description="Keep out-of-tree (DKMS) kernel modules sound across kernel updates.",
@@ -103,20 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kernward {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    common = _common_options()
     for name, said in _HELP.items():
-        verb = verbs.add_parser(name, help=said, description=said, parents=[common])
-        if name == "check":
-            verb.add_argument(
-                "--nagios", action="store_true", help="one plugin line, plugin exit codes"
-            )
-        elif name == "repair":
-            verb.add_argument("--yes", "-y", action="store_true", help="do not ask")
-        elif name == "timeline":
-            verb.add_argument("release", metavar="K", help="the kernel release")
-        elif name == "explain":
-            verb.add_argument("code", metavar="CODE", nargs="?", help="a finding code")
+        parents = [_common_options()] if name == asked and name in _VERBS else []
+        verb = verbs.add_parser(name, help=said, description=said, parents=parents)
+        if name == asked:
+            _own_arguments(name, verb)
+    if asked in _INTERNAL:
+        _own_arguments(asked, verbs.add_parser(asked))
     return parser
+
+
+def _own_arguments(name: str, verb: argparse.ArgumentParser) -> None:
+    for flags, how in _ARGUMENTS.get(name, ()):
+        verb.add_argument(*flags.split(), **how)
 
 
 def _common_options() -> argparse.ArgumentParser:
@@ -139,7 +144,86 @@ _HELP = {
     "timeline": "tell the story of one kernel from all records",
     "explain": "explain a finding code, or list them all",
     "doctor": "check what this host needs to keep its modules sound",
+    "status": "how the daemon and the guarded services stand",
+    "watch": "follow what the daemon does",
+    "approve": "let the repair begin that waits for approval",
+    "guard": "let a service start only while its module is sound",
+    "unguard": "take the guard of a service away",
+    "hold": "keep a service from starting",
+    "release": "let a service start although it is held",
+    "unhold": "end a hold or a release",
+    "history": "what was found, built and done",
+    "settings": "the settings in force, and where each comes from",
+    "daemon": "watch, repair, guard: what kernward.service runs",
 }
+# What units and the daemon run, and nobody else.
+_INTERNAL = ("gate", "pass")
+
+_JSON = ("--json", {"action": "store_true", "help": "machine-readable output, schema 1"})
+_ROOT = ("--root", {"metavar": "DIR", "default": "/", "help": "the system mounted there"})
+_SETTINGS = ("--settings", {"metavar": "FILE", "help": "read this instead of the installed ones"})
+_SERVICE = ("service", {"metavar": "SERVICE", "help": "the name of a systemd service"})
+_REASON = ("--reason", {"metavar": "TEXT", "required": True, "help": "why, for the record"})
+_SPAN = "for instance 90s, 10min, 2h, 1d"
+_MANY: Mapping[str, Any] = {"action": "append", "default": []}
+_MODULE = ("--module", {"metavar": "M", **_MANY, "help": "only this module (repeatable)"})
+_KERNEL = ("--kernel", {"metavar": "K", **_MANY, "help": "only this kernel (repeatable)"})
+_ARGUMENTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
+    "check": (
+        ("--nagios", {"action": "store_true", "help": "one plugin line, plugin exit codes"}),
+    ),
+    "repair": (("--yes -y", {"action": "store_true", "help": "do not ask"}),),
+    "timeline": (("release", {"metavar": "K", "help": "the kernel release"}),),
+    "explain": (("code", {"metavar": "CODE", "nargs": "?", "help": "a finding code"}),),
+    "status": (_JSON,),
+    "guard": (
+        _SERVICE,
+        ("--module", {"metavar": "M", **_MANY, "help": "the module that it needs (repeatable)"}),
+        _ROOT,
+        _SETTINGS,
+    ),
+    "unguard": (
+        ("service", {**_SERVICE[1], "nargs": "?"}),
+        ("--all", {"action": "store_true", "help": "every guarded service"}),
+    ),
+    "hold": (_SERVICE, _REASON),
+    "unhold": (_SERVICE,),
+    "release": (
+        _SERVICE,
+        _REASON,
+        ("--for", {"metavar": "SPAN", "dest": "for_", "help": f"{_SPAN}; else until the reboot"}),
+    ),
+    "history": (
+        _JSON,
+        _ROOT,
+        _KERNEL,
+        _MODULE,
+        ("--since", {"metavar": "SPAN", "help": f"only of the last SPAN, {_SPAN}"}),
+        ("--limit", {"metavar": "N", "type": int, "default": 50, "help": "so many of each kind"}),
+    ),
+    "settings": (_JSON, _ROOT, _SETTINGS),
+    "daemon": (_SETTINGS,),
+    "gate": (_SERVICE,),
+    "pass": (
+        ("kind", {"choices": ("look", "repair", "boot", "record")}),
+        ("--again", {"action": "store_true"}),
+        ("rest", {"nargs": "*"}),
+        _SETTINGS,
+    ),
+}
+
+
+def _verb(name: str) -> Callable[[argparse.Namespace], int]:
+    if name in _VERBS:
+        return _VERBS[name]
+    from kernward import daemon_verbs  # noqa: PLC0415
+
+    found: Callable[[argparse.Namespace], int] = getattr(daemon_verbs, _FUNCTIONS.get(name, name))
+    return found
+
+
+# A word of Python, and a name that is taken.
+_FUNCTIONS = {"pass": "one_pass"}
 
 
 # ---- verbs

@@ -29,7 +29,7 @@ LOOK = {
     "verdict": {"state": "held", "reasons": ["why"]},
     "findings": [{"code": "not-built", "kernel": None, "module": "tracker"}],
 }
-SEEN = Seen(LOOK, {"steps": [{"kind": "build"}]}, "abc", (GATE,), VIEW, 7, ("a note",))
+SEEN = Seen(LOOK, {"steps": [{"kind": "build"}]}, "abc", "inputs", (GATE,), VIEW, 7, ("a note",))
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,15 @@ Json = Mapping[str, Any]
 class Seen:
     """One look: the JSON forms of ``check`` and ``plan``, and what follows for the daemon.
 
-    ``plan_id`` names exactly these steps ("": there are none). ``retry_at_ns``: when builds that
-    failed may be tried again (None: not by time alone).
+    ``plan_id`` names exactly these steps ("": there are none), ``inputs`` these steps and all that
+    their outcome depends on. ``retry_at_ns``: when builds that failed and are not in the plan may be
+    tried again (None: not by time alone).
     """
 
     look: Json
     plan: Json
     plan_id: str
+    inputs: str = ""
     gates: tuple[Gate, ...] = ()
     next_boot: Optional[NextBootView] = None
     retry_at_ns: Optional[int] = None

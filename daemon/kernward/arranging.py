@@ -1,0 +1,86 @@
+"""Before a reboot, outside the daemon's confinement: the boot loader's default, and who is told.
+
+Belongs here: a pass that makes both as a look of now wants them, in order. Not here: when it runs
+(rebooting.py), what is wanted (core/reboot.py), how it is done (tools/).
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from kernward.core.boot_default import ChangedDefault
+from kernward.core.facts import Unknown
+from kernward.core.messages import Event, message
+from kernward.core.reboot import (
+    NextBootView,
+    RestoreDefault,
+    SetDefault,
+    announcement,
+    boot_default,
+)
+from kernward.core.seen import Seen
+from kernward.tools.announce import put_motd, tell_terminals
+from kernward.tools.boot_default import (
+    NotDone,
+    WantedDefault,
+    remembered_default,
+    restore_default,
+    set_default,
+)
+from kernward.tools.journal import send
+from kernward.tools.run import run
+from kernward.worker import Host, decide, next_boot_of, seen_of
+
+
+def arrange_reboot(host: Host) -> Seen:
+    """Set or restore the boot loader's default, and tell people, as a look of now wants it.
+
+    What could not be done is a note, and in the journal.
+    """
+    notes: list[str] = []
+    decided = decide(host, notes)
+    host.machine.memory.save()
+    view = next_boot_of(decided, ())
+    changed = remembered_default(host.root)
+    if isinstance(changed, Unknown):
+        notes.append(f"{changed.what}: {changed.reason}")
+    known = changed if isinstance(changed, ChangedDefault) else None
+    known = _arrange_default(host, view, known, notes)
+    _announce(host, announcement(view, known), notes)
+    return seen_of(host, decided, (), notes)
+
+
+def _arrange_default(
+    host: Host, view: NextBootView, changed: Optional[ChangedDefault], notes: list[str]
+) -> Optional[ChangedDefault]:
+    """What we have changed of the default, afterwards."""
+    wanted = boot_default(view, host.settings.reboot, changed)
+    done: Union[ChangedDefault, NotDone, None] = None
+    if isinstance(wanted, SetDefault):
+        target = WantedDefault(wanted.kernel, wanted.instead_of, wanted.why, view.bootable)
+        done = set_default(host.root, run, target)
+        if isinstance(done, ChangedDefault):
+            _tell(str(done.kernel), str(done.instead_of), done.why)
+            return done
+    elif isinstance(wanted, RestoreDefault):
+        done = restore_default(host.root, run)
+        if isinstance(done, ChangedDefault):
+            _tell(str(done.instead_of), str(done.kernel), wanted.why)
+        changed = changed if isinstance(done, NotDone) else None
+    if isinstance(done, NotDone):
+        notes.append(f"the boot loader's default: {done.reason} ({done.next_step})")
+    return changed
+
+
+def _tell(kernel: str, previous: str, reason: str) -> None:
+    send(message(Event.DEFAULT_KERNEL_CHANGED, kernel=kernel, previous=previous, reason=reason))
+
+
+def _announce(host: Host, text: str, notes: list[str]) -> None:
+    try:
+        put_motd(host.root, text if host.settings.reboot.motd else "")
+    except OSError as error:
+        notes.append(f"{error.filename}: {error.strerror}")
+    if text and host.settings.reboot.wall:
+        failed = tell_terminals(run, text)
+        notes += [f"wall: {failed}"] if failed else []

@@ -1,0 +1,295 @@
+"""The daemon put together: lock, bus, watcher, loop, signals, watchdog.
+
+Belongs here: which part is given to which, and what ends the daemon. Not here: what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any, Optional, Union
+
+from kernward import __version__
+from kernward.bus import BusService
+from kernward.core.choices import Schedule, Settings
+from kernward.core.facts import Unknown, Window
+from kernward.core.guarding import Gate, GateState
+from kernward.core.messages import Event, message
+from kernward.core.opening import about
+from kernward.core.records import ActionKind
+from kernward.core.settle import Settling
+from kernward.core.status import Phase, Status
+from kernward.doorkeeper import Doorkeeper
+from kernward.errors import KernwardError, SettingsInvalidError
+from kernward.observe import Observer
+from kernward.passes import Passes, own_command
+from kernward.rebooting import Rebooting
+from kernward.report import Reporter
+from kernward.service import Parts, Service
+from kernward.settings import Chosen, read_settings
+from kernward.standing import Hands, Standing
+from kernward.tools import journal
+from kernward.tools.announce import MOTD
+from kernward.tools.boot_default import REMEMBERED
+from kernward.tools.bus_connection import Connection
+from kernward.tools.calendar import window_state
+from kernward.tools.dpkg import Dpkg
+from kernward.tools.gate_marks import waiting
+from kernward.tools.polkit import Polkit
+from kernward.tools.root import Root
+from kernward.tools.run import run
+from kernward.tools.running_kernel import boot_id
+from kernward.tools.status_file import daemon_lock, write_status
+from kernward.tools.systemd import System, UnitState
+from kernward.tools.transient import REPAIR_UNIT
+from kernward.words import Words
+
+_OLDER_REPAIR_POLL_S = 2.0
+_OVER = {"inactive", "failed"}
+
+
+def run_daemon(settings_file: Optional[str]) -> None:
+    """Live until SIGTERM. Raises SettingsInvalidError: it does not start with refused settings."""
+    root = Root("/")
+    settings = read_settings(root, Chosen(), settings_file)
+    journal.configure()
+    with daemon_lock(root) as holder:
+        if holder is not None:
+            raise SettingsInvalidError(
+                f"another kernward daemon runs (pid {holder or 'not known'})",
+                "systemctl status kernward",
+            )
+        asyncio.run(_live(root, settings, settings_file))
+
+
+async def _live(root: Root, settings: Settings, settings_file: Optional[str]) -> None:
+    send = journal.report
+    connection = Connection()
+    system = System(connection)
+    passes = Passes(own_command())
+    words = Words(root, boot_id(root), os.uname().release, send)
+    verbs = _Verbs(words, passes)
+    bus = BusService(connection, Polkit(connection), verbs)
+    rebooting = Rebooting(system, passes.settle_boot, lambda: _is_arranged(root), send)
+    standing = Standing(
+        Hands(
+            Reporter(
+                write=lambda status: write_status(root, status),
+                on_bus=bus.publish,
+                notify=lambda line: journal.notify(STATUS=line),
+                send=send,
+            ),
+            words,
+            Doorkeeper(root, system, send),
+            rebooting,
+        ),
+        _first_status(root),
+    )
+    observer = Observer(lambda: _busy(root), Settling(settings.schedule.settle_s))
+    service = Service(
+        Parts(observer, passes, standing, lambda: _waiting(root), _load, _window), settings
+    )
+    verbs.service, verbs.standing = service, standing
+    reload = _Reload(root, settings_file, service, send)
+    standing.publish()
+    send(
+        message(
+            Event.DAEMON_STARTED,
+            version=__version__,
+            kernel=standing.status.kernel,
+            mode=settings.mode.value,
+        )
+    )
+    stopped = _on_signals(reload)
+    tasks = [connection.run(), bus.run(), _watchdog(), _work(service, system, standing)]
+    try:
+        await _until_first(stopped, tasks)
+    finally:
+        journal.notify(STOPPING="1", STATUS="stopping; gates are closed")
+        observer.close()
+        rebooting.close()
+        send(message(Event.DAEMON_STOPPED, reason="asked to"))
+
+
+async def _work(service: Service, system: System, standing: Standing) -> None:
+    """The loop, once a repair that another life of the daemon began has ended."""
+    journal.notify(READY="1")
+    while True:
+        state = await system.unit_state(REPAIR_UNIT)
+        if not isinstance(state, UnitState) or state.active in _OVER:
+            break
+        standing.publish(
+            phase=Phase.REPAIRING, waits_for="the repair that was begun before the daemon's start"
+        )
+        await asyncio.sleep(_OLDER_REPAIR_POLL_S)
+    try:
+        await service.run()
+    finally:
+        # Stopped by SIGTERM it ends its step in good order; what is left is for the next life.
+        if standing.status.phase is Phase.REPAIRING:
+            await system.stop_unit(REPAIR_UNIT)
+
+
+async def _until_first(stopped: asyncio.Event, jobs: list[Coroutine[Any, Any, Any]]) -> None:
+    """Until the signal; a part that ends by itself ends the daemon, with its error."""
+    tasks = [asyncio.ensure_future(each) for each in jobs]
+    ending = asyncio.ensure_future(stopped.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+    finally:
+        for each in reversed([*tasks, ending]):
+            each.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await each
+
+
+def _on_signals(reload: _Reload) -> asyncio.Event:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return stopped
+
+
+async def _watchdog() -> None:
+    """The one thing that wakes an idle daemon: twice in the time that systemd waits."""
+    interval_s = journal.watchdog_interval_s()
+    while True:
+        if interval_s is None:
+            await asyncio.Event().wait()
+        else:
+            journal.notify(WATCHDOG="1")
+            await asyncio.sleep(interval_s / 2)
+
+
+class _Reload:
+    """SIGHUP: new settings, or the old ones and why."""
+
+    def __init__(
+        self,
+        root: Root,
+        settings_file: Optional[str],
+        service: Service,
+        send: Any,  # noqa: ANN401
+    ) -> None:
+        self._root, self._file = root, settings_file
+        self._service, self._send = service, send
+
+    def __call__(self) -> None:
+        journal.notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
+        try:
+            settings = read_settings(self._root, Chosen(), self._file)
+        except KernwardError as error:
+            reason = f"{error.message} ({error.hint})"
+            self._send(message(Event.SETTINGS_REFUSED, reason=reason))
+        else:
+            self._service.take_settings(settings)
+            files = ", ".join(settings.sources) or "no file, as shipped"
+            self._send(message(Event.SETTINGS_RELOADED, reason=files))
+        journal.notify(READY="1")
+
+
+class _Verbs:
+    """What people ask for over the bus."""
+
+    service: Service
+    standing: Standing
+
+    def __init__(self, words: Words, passes: Passes) -> None:
+        self._words = words
+        self._passes = passes
+
+    async def check(self, caller: str) -> None:
+        """Look now."""
+        del caller
+        self.service.check()
+
+    async def repair(self, caller: str) -> None:
+        """Repair now."""
+        await self._record(ActionKind.REPAIR, "", caller, "")
+        self.service.repair()
+
+    async def approve(self, caller: str) -> None:
+        """Go on with the plan that waits."""
+        approved = self.service.approve()
+        if not approved:
+            raise KernwardError("there is no plan to approve", "kernward status")
+        self.standing.tell(message(Event.REPAIR_APPROVED, who=caller))
+        await self._record(ActionKind.APPROVE, approved, caller, "")
+
+    async def hold(self, service: str, reason: str, caller: str) -> None:
+        """Let it not start."""
+        self._words.hold(service, reason, caller)
+        self.service.wake()
+        await self._record(ActionKind.HOLD, service, caller, reason)
+
+    async def unhold(self, service: str, caller: str) -> None:
+        """End that."""
+        if not self._words.unhold(service, caller):
+            raise KernwardError(f"{service} is neither held nor released", "kernward status")
+        self.service.wake()
+        await self._record(ActionKind.HOLD_ENDED, service, caller, "")
+
+    async def release(self, service: str, reason: str, seconds: Optional[int], caller: str) -> None:
+        """Let it start all the same."""
+        gate = about(service, self.standing.status.gates)
+        if gate is None:
+            gate = Gate(service, (), GateState.WAIT, "", "")
+        self._words.release(service, reason, caller, seconds or 0, gate)
+        self.service.wake()
+        await self._record(ActionKind.RELEASE, service, caller, reason)
+
+    async def _record(self, kind: ActionKind, subject: str, who: str, why: str) -> None:
+        try:
+            await self._passes.record(kind.value, subject, who, why)
+        except KernwardError as error:
+            # It is done, and in the journal; only the history does not have it.
+            self.standing.tell(message(Event.PASS_FAILED, reason=error.message))
+
+
+# ---- what the loop asks
+
+
+def _first_status(root: Root) -> Status:
+    return Status(
+        boot_id=boot_id(root),
+        kernel=os.uname().release,
+        pid=os.getpid(),
+        written_ns=time.time_ns(),
+        phase=Phase.STARTING,
+        waits_for="the first look",
+    )
+
+
+def _busy(root: Root) -> str:
+    holder = Dpkg(root).busy()
+    return holder.reason if isinstance(holder, Unknown) else holder or ""
+
+
+def _waiting(root: Root) -> tuple[str, ...]:
+    try:
+        return waiting(root)
+    except OSError:
+        return ()
+
+
+def _load() -> float:
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+async def _window(schedule: Schedule) -> Union[Window, Unknown, None]:
+    if not schedule.window:
+        return None
+    length_s, now_ns = schedule.window_length.seconds, time.time_ns()
+    return await asyncio.to_thread(window_state, run, schedule.window, length_s, now_ns)
+
+
+def _is_arranged(root: Root) -> bool:
+    return any(os.path.lexists(root.outside(path, follow=False)) for path in (REMEMBERED, MOTD))

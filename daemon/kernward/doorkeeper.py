@@ -1,0 +1,76 @@
+"""Makes gates true for services that run already, or that a gate has turned away.
+
+Belongs here: stopping what runs on an unsound module where policy wants that, and starting what was
+turned away once its gate is open. Not here: how a gate is decided (core/gating.py), and the start
+itself, which asks its gate (gate.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from kernward.core.facts import Unknown
+from kernward.core.guarding import Gate, GateState
+from kernward.core.messages import Event, Message, message
+from kernward.core.nouns import dataclass
+from kernward.tools.gate_marks import clear_refused, mark_refused, refused
+from kernward.tools.root import Root
+from kernward.tools.systemd import System, UnitState
+
+_RUNS = {"active", "activating", "reloading"}
+
+
+@dataclass(frozen=True)
+class Doorkeeper:
+    """Remembers in files what it stopped, so that a daemon started anew starts it again."""
+
+    root: Root
+    system: System
+    send: Callable[[Message], None]
+
+    async def apply(self, gates: Iterable[Gate], released: frozenset[str]) -> None:
+        """``released``: services that run by an admin's word."""
+        for gate in gates:
+            if gate.unsound_loaded and gate.stop and gate.service not in released:
+                await self._stop(gate)
+        turned_away = self._turned_away()
+        for gate in gates:
+            if gate.state is GateState.OPEN and gate.service in turned_away:
+                await self._start(gate)
+
+    def _turned_away(self) -> frozenset[str]:
+        try:
+            return frozenset(refused(self.root))
+        except OSError:
+            # They stay where they are: an admin's own start asks the gate as well.
+            return frozenset()
+
+    async def _stop(self, gate: Gate) -> None:
+        state = await self.system.unit_state(gate.service)
+        if isinstance(state, UnitState) and state.active not in _RUNS:
+            return
+        # First the mark: whoever is killed between the two has a service that is started again.
+        for trouble in self._mark(gate):
+            self.send(trouble)
+        failed = await self.system.stop_unit(gate.service)
+        reason = gate.reason if failed is None else f"{gate.reason}; but {failed.reason}"
+        self.send(message(Event.SERVICE_STOPPED, service=gate.service, reason=reason))
+
+    def _mark(self, gate: Gate) -> Iterator[Message]:
+        try:
+            mark_refused(self.root, gate.service, gate.reason)
+        except OSError as error:
+            reason = f"{gate.reason}; it will not be started again by itself ({error.strerror})"
+            yield message(Event.GATE_CLOSED, service=gate.service, reason=reason)
+
+    async def _start(self, gate: Gate) -> None:
+        failed = await self.system.start_unit(gate.service)
+        if isinstance(failed, Unknown):
+            # Tried again after the next look.
+            return
+        try:
+            clear_refused(self.root, gate.service)
+        except OSError:
+            return
+        reason = f"{', '.join(gate.modules)} is sound now"
+        self.send(message(Event.SERVICE_STARTED, service=gate.service, reason=reason))
