@@ -255,16 +255,17 @@ Begin = Callable[[Release, State], Host]
 def begun(release: Release, state: State) -> Iterator[Host]:
     """A host in ``state``, to do with as you like; gone afterwards."""
     archive = kernels.archive(release)
-    with overlay.fresh(_layers(release, archive, state)) as tree:
+    with overlay.fresh(layers(release, archive, state)) as tree:
         yield Host(tree, archive)
 
 
-def _layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]:
+def layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]:
+    """What a host in ``state`` is made of, topmost first."""
     if state is settled:
         below: tuple[Path, ...] = (release.bare(),)
         made_from = cache.key(_RECIPE, archive.path.name, _text(state), sources_text())
     else:
-        below = _layers(release, archive, settled)
+        below = layers(release, archive, settled)
         made_from = cache.key(below[0].parent.name, _text(state))
 
     def make(into: Path) -> None:

@@ -1,0 +1,44 @@
+"""Marks what lies here, and hands out hosts to boot. How to write a test: README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from booted import package
+from booted.container import Container, container
+from roots import kernels
+from roots.debian import Release
+
+# Of the test alone: the first one to need a root or the package waits for it to be made.
+_TEST_LIMIT_S = 300
+
+Host = Callable[[Release], Container]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.roots)
+            item.add_marker(pytest.mark.timeout(_TEST_LIMIT_S, func_only=True), append=False)
+
+
+@pytest.fixture
+def equipped() -> Iterator[Host]:
+    """Hands out hosts without kernward: ``equipped(BOOKWORM)``. Switched off, gone after the test."""
+    with ExitStack() as stack:
+        yield lambda release: stack.enter_context(
+            container(package.equipped(release), kernels.archive(release))
+        )
+
+
+@pytest.fixture
+def installed() -> Iterator[Host]:
+    """Hands out hosts with kernward's package installed, before their first boot."""
+    with ExitStack() as stack:
+        yield lambda release: stack.enter_context(
+            container(package.installed(release), kernels.archive(release))
+        )

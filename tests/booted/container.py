@@ -1,0 +1,235 @@
+"""A host of tests/roots that is really booted: systemd as its first process, in systemd-nspawn.
+
+What happens to a machine, in words: boot, power off, cut the power; run a program as a service of
+its own; read the journal and the bus; wait until something is true. A container shares the host's
+kernel and has no network. Knows nothing of kernward's package, nor of what modules there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from roots import overlay
+from roots.kernels import Archive
+from roots.live import DEBS
+from roots.overlay import Done
+from roots.states import Host
+
+_ENVIRONMENT = {
+    "PATH": overlay.SEARCH_PATH,
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+_BOOT_LIMIT_S = 60.0
+_OFF_LIMIT_S = 60.0
+_TICK_S = 0.1
+# What systemd takes for "shut down", sent to the first process of a container.
+_SIGPWROFF = signal.SIGRTMIN + 4
+_JOURNAL_TAIL = 60
+
+
+class Container(Host):
+    """A host to boot. Before the first boot, and while off, programs run in its root without it."""
+
+    def __init__(self, path: Path, archive: Archive) -> None:
+        super().__init__(path, archive)
+        self._nspawn: Optional[subprocess.Popen[bytes]] = None
+        self._leader = 0
+
+    def __truediv__(self, inside: str) -> Path:
+        """A file as the host itself sees it: /run and /tmp are there only while it is on."""
+        return (Path(f"/proc/{self._leader}/root") if self._leader else self.path) / inside.lstrip(
+            "/"
+        )
+
+    # ------------------------------------------------------------------ power
+
+    def boot(self, release: str = "") -> None:
+        """Switch it on, with this kernel or the last one, until its basic services are there.
+
+        Its other services may be starting still: ``wait_until_started``.
+        """
+        assert self._nspawn is None, "it is on already"
+        if release:
+            super().boot(release)
+        with self._console.open("wb") as console:
+            self._nspawn = subprocess.Popen(
+                [
+                    *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.path}"),
+                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                    *(f"--machine={self._name}", f"--bind-ro={self.archive.path}:{DEBS}"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+        began = time.monotonic()
+        while not self._is_booted():
+            if self._nspawn.poll() is not None or time.monotonic() - began > _BOOT_LIMIT_S:
+                self.cut_power()
+                raise AssertionError(f"it did not boot:\n{self._console.read_text()[-6000:]}")
+            time.sleep(_TICK_S)
+
+    def wait_until_started(self, limit_s: float = 60) -> None:
+        """Wait until no job of the boot is left."""
+        self.wait_until(
+            lambda: self.run("systemctl", "list-jobs", "--no-legend").stdout == "",
+            "the boot is over",
+            limit_s,
+        )
+
+    def power_off(self) -> None:
+        """Shut it down in order."""
+        assert self._nspawn is not None, "it is off already"
+        os.kill(self._leader, _SIGPWROFF)
+        self._nspawn.wait(_OFF_LIMIT_S)
+        self._nspawn, self._leader = None, 0
+
+    def cut_power(self) -> None:
+        """Switch it off at once, whatever runs. What was written before stays written."""
+        if self._nspawn is None:
+            return
+        if self._leader:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._leader, signal.SIGKILL)
+        else:
+            self._nspawn.terminate()
+        try:
+            self._nspawn.wait(_OFF_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+        self._nspawn, self._leader = None, 0
+
+    def reboot(self, release: str = "") -> None:
+        """Shut it down in order and boot again."""
+        self.power_off()
+        self.boot(release)
+
+    @property
+    def _name(self) -> str:
+        return f"kernward-{os.getpid()}"
+
+    @property
+    def _console(self) -> Path:
+        return self.path.with_name("console")
+
+    def _is_booted(self) -> bool:
+        assert self._nspawn is not None
+        # While it is being set up there is a helper beside the first process, or instead of it.
+        task = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            (self._leader,) = map(int, task.read_text().split())
+            asked = self._entered("systemctl", "is-active", "-q", "basic.target", "dbus.socket")
+            return overlay.run(asked, environment={}, timeout_s=30).returncode == 0
+        self._leader = 0
+        return False
+
+    # ------------------------------------------------------------------ programs
+
+    @contextmanager
+    def started(
+        self, *argv: str, terminal: Optional[int] = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A program as a service of its own, not waited for until the end of the block."""
+        assert terminal is None, "not in a container"
+        with subprocess.Popen(
+            self._service(argv, {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def kernward_argv(self, *arguments: str) -> tuple[str, ...]:
+        """The installed tool, which finds out by itself which kernel runs."""
+        return ("kernward", *arguments)
+
+    def _run(
+        self, argv: Sequence[str], environment: dict[str, str], limit_s: float, *, shown: bool
+    ) -> Done:
+        if not self._leader:
+            return super()._run(argv, environment, limit_s, shown=shown)
+        done = overlay.run(
+            self._service(argv, environment), environment={}, timeout_s=limit_s, shown=shown
+        )
+        return replace(done, argv=tuple(argv))
+
+    def _service(self, argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+        values = [f"--setenv={k}={v}" for k, v in {**_ENVIRONMENT, **environment}.items()]
+        run = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *values)
+        return self._entered(*run, "--", *argv)
+
+    def _entered(self, *argv: str) -> list[str]:
+        """In all namespaces of the first process, but in the control groups of this one."""
+        namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
+        return ["nsenter", f"--target={self._leader}", *namespaces, "--", *argv]
+
+    # ------------------------------------------------------------------ what it says of itself
+
+    def unit(self, unit: str, name: str) -> str:
+        """One property of a unit, as systemctl shows it (``ActiveState``, ``StatusText``)."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+    def failed_units(self) -> list[str]:
+        """Names of units that failed."""
+        shown = self.run("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout
+        return [line.split()[0] for line in shown.splitlines()]
+
+    def journal(self, *matches: str, since_boot: bool = True) -> list[dict[str, Any]]:
+        """Entries of the journal, oldest first: ``SYSLOG_IDENTIFIER=kernward``, ``_TRANSPORT=…``.
+
+        ``since_boot`` leaves out earlier boots, which are kept over a power cut.
+        """
+        boot = ("--boot",) if since_boot else ()
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "--output=json", "--all", *boot, *matches).stdout
+        return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+
+    def journal_tail(self) -> str:
+        """The last lines of the journal, to read."""
+        done = self.run("journalctl", "--no-pager", f"--lines={_JOURNAL_TAIL}", check=False)
+        return done.output
+
+    def bus_property(self, service: str, path: str, interface: str, name: str) -> Any:
+        """The value of a property of an object on the system bus."""
+        asked = self.run(
+            "busctl", "--json=short", "get-property", service, path, interface, name
+        ).stdout
+        return json.loads(asked)["data"]
+
+    def wait_until(self, is_true: Callable[[], object], what: str, limit_s: float = 30) -> None:
+        """Ask again and again. What is waited for is named in the failure, with the journal."""
+        began = time.monotonic()
+        while not is_true():
+            if time.monotonic() - began > limit_s:
+                tail = self.journal_tail()
+                raise AssertionError(f"not within {limit_s:.0f} s: {what}\n{tail}")
+            time.sleep(_TICK_S)
+
+
+@contextmanager
+def container(layers: Sequence[Path], archive: Archive) -> Iterator[Container]:
+    """A host over these layers, switched off; gone afterwards, on or off."""
+    with overlay.fresh(layers) as tree:
+        host = Container(tree, archive)
+        try:
+            yield host
+        finally:
+            host.cut_power()
