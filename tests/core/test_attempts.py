@@ -1,23 +1,17 @@
 from __future__ import annotations
 
-import json
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from builders import OLD, K, a_conf, a_dkms_module, a_kernel, a_package, an_inventory, some_headers
 from kernward.core.attempts import (
     Attempts,
     Retry,
-    attempts_dict,
-    attempts_of,
     fingerprint,
     plan_fingerprint,
     retry,
     with_failure,
-    without,
 )
 from kernward.core.facts import (
     SECOND_NS,
@@ -62,10 +56,6 @@ def test_other_inputs_are_tried_at_once() -> None:
     assert retry(after(4), "other", NOW) is None
 
 
-def test_a_success_or_a_person_wipes_the_slate() -> None:
-    assert retry(without(after(4), "one"), "one", NOW) is None
-
-
 def test_a_clock_that_was_set_back_does_not_put_it_off() -> None:
     earlier = NOW - 10**6 * MINUTE
     assert retry(after(1), "one", earlier) == Retry(earlier, 1, "make: Error 2")
@@ -77,37 +67,7 @@ def test_the_memory_stays_small_and_keeps_the_newest() -> None:
         attempts = with_failure(attempts, str(number), NOW + number, "x" * 5000)
     assert len(attempts) == 200
     assert "999" in attempts
-    assert len(json.dumps(attempts_dict(attempts))) < 100_000
-
-
-def test_the_json_form_brings_the_same_back() -> None:
-    attempts = with_failure(after(2), "other", NOW, "line\n\udcff")
-    assert attempts_of(json.loads(json.dumps(attempts_dict(attempts)))) == attempts
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.text()),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
-    max_leaves=8,
-)
-
-
-@given(
-    st.one_of(
-        JSON,
-        st.dictionaries(
-            st.text(), st.fixed_dictionaries({"failures": JSON, "failed_ns": JSON, "error": JSON})
-        ),
-    )
-)
-@settings(deadline=None)
-def test_any_other_document_is_refused_or_harmless(document: object) -> None:
-    try:
-        attempts = attempts_of(document)
-    except (ValueError, TypeError):
-        return
-    for each in attempts:
-        assert retry(attempts, each, NOW) is not None
+    assert len(attempts["999"].error) == 200
 
 
 # ---- fingerprints

@@ -1,7 +1,7 @@
 """What failed before, with which inputs, and when the same may be tried again.
 
-Belongs here: the fingerprint of a build's inputs, the memory of failures and its JSON form. Not
-here: where it is kept, and who asks. A compiler that failed fails again: only other inputs, or a
+Belongs here: the fingerprint of a build's inputs, and what follows from failures with it. Not
+here: where they are kept, and who asks. A compiler that failed fails again: only other inputs, or a
 person, are worth another build; a few tries are for what is no input (a full disk, a killed make).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from kernward.core.facts import (
     SECOND_NS,
@@ -73,35 +73,6 @@ def with_failure(attempts: Attempts, fingerprint: str, now_ns: int, error: str) 
     others = {each: attempts[each] for each in attempts if each != fingerprint}
     kept = sorted(others, key=lambda each: others[each].failed_ns)[-(_MOST_KEPT - 1) :]
     return {**{each: others[each] for each in kept}, fingerprint: told}
-
-
-def without(attempts: Attempts, fingerprint: str) -> Attempts:
-    """The memory after a success, or when a person wants another try."""
-    return {each: attempts[each] for each in attempts if each != fingerprint}
-
-
-def attempts_dict(attempts: Attempts) -> dict[str, Any]:
-    """The JSON form."""
-    return {
-        fingerprint: {"failures": each.failures, "failed_ns": each.failed_ns, "error": each.error}
-        for fingerprint, each in attempts.items()
-    }
-
-
-def attempts_of(document: object) -> Attempts:
-    """The memory behind the JSON form. Raises ValueError or TypeError for anything else."""
-    if not isinstance(document, dict):
-        raise TypeError("not a table of attempts")
-    return {str(fingerprint): _attempt(each) for fingerprint, each in document.items()}
-
-
-def _attempt(document: object) -> Attempt:
-    if not isinstance(document, dict) or document.keys() != set(Attempt.__match_args__):
-        raise ValueError("not an attempt")
-    failures, failed_ns, error = (document[name] for name in Attempt.__match_args__)
-    if type(failures) is not int or type(failed_ns) is not int or failures < 1:
-        raise ValueError("not an attempt")
-    return Attempt(failures, failed_ns, str(error))
 
 
 # ---- fingerprints
