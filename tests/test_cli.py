@@ -19,7 +19,7 @@ import pytest
 
 from fakes import RELEASE, TRACKER, Link, debian_root, put_programs, stub_map, write_files
 from kernward import __version__
-from kernward.cli import main
+from kernward.cli import entry_point, main
 from kernward.core.catalogue import KINDS
 from kernward.tools.memory import memory_path
 from kernward.tools.own_lock import OwnLock
@@ -395,11 +395,15 @@ def test_every_verb_has_a_help_that_fits(capsys: pytest.CaptureFixture[str]) -> 
             assert "--root DIR" in told
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
+def test_the_version_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--version", "check"])
+        main(["--version"])
     assert caught.value.code == 0
+    monkeypatch.setattr("sys.argv", ["kernward", "--version"])
+    with pytest.raises(SystemExit):
+        entry_point()
     assert capsys.readouterr().out == f"kernward {__version__}\n" * 2
 
 

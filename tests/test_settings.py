@@ -249,7 +249,7 @@ def test_room_is_given_in_mib(root: Path) -> None:
         ('mode = "aks"', ':1: mode has to be "auto" or "ask"', 'write mode = "ask"'),
         ("mode = true", ':1: mode has to be "auto" or "ask"', 'write mode = "auto"'),
         ("[schedule]\nsettle = 1", ":2: unknown key 'settle' in [schedule]", "mean settle_s?"),
-        ("[schedule]\nsettle_s = '1s'", ":2: settle_s has to be a number", "settle_s = 10"),
+        ("[schedule]\nsettle_s = '1s'", ":2: settle_s has to be a number", "settle_s = 3"),
         ("[schedule]\nload_limit = -1", ":2: load_limit has to be a number above 0", "= 0.7"),
         ("[schedule]\nwindow = 2", ":2: window has to be a calendar expression", "Sat 02:00"),
         ("[schedule]\nwindow = 'a\\nb\\u001b'", ":2: window has to be", "systemd-analyze calendar"),

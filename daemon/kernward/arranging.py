@@ -19,7 +19,7 @@ from kernward.core.reboot import (
     boot_default,
 )
 from kernward.core.seen import Seen
-from kernward.tools.announce import put_motd, tell_terminals
+from kernward.tools.announce import announce
 from kernward.tools.boot_default import (
     NotDone,
     WantedDefault,
@@ -61,7 +61,9 @@ def _arrange_default(
         done = set_default(host.root, run, target)
         if isinstance(done, ChangedDefault):
             _tell(str(done.kernel), str(done.instead_of), done.why)
-            return done
+        # It gives the old default back before it sets another: what is changed now is on disk.
+        again = remembered_default(host.root)
+        changed = again if isinstance(again, ChangedDefault) else None
     elif isinstance(wanted, RestoreDefault):
         done = restore_default(host.root, run)
         if isinstance(done, ChangedDefault):
@@ -77,10 +79,6 @@ def _tell(kernel: str, previous: str, reason: str) -> None:
 
 
 def _announce(host: Host, text: str, notes: list[str]) -> None:
-    try:
-        put_motd(host.root, text if host.settings.reboot.motd else "")
-    except OSError as error:
-        notes.append(f"{error.filename}: {error.strerror}")
-    if text and host.settings.reboot.wall:
-        failed = tell_terminals(run, text)
-        notes += [f"wall: {failed}"] if failed else []
+    settings = host.settings.reboot
+    failed = announce(host.root, run, text, motd=settings.motd, wall=settings.wall)
+    notes += [failed] if failed else []

@@ -37,15 +37,15 @@ def entry_point() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # A locale without "…" must not end a check in a traceback.
             stream.reconfigure(errors="backslashreplace")
+    if sys.argv[1:] == ["--version"]:
+        # Asked for in scripts, too: the parser of all verbs takes as long to make as Python to start.
+        print(f"kernward {__version__}")
+        sys.exit(SOUND)
     sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code is returned."""
-    if list(arguments) == ["--version"]:
-        # Everybody asks for it, in scripts, too; the parser of all verbs takes longer than Python.
-        print(f"kernward {__version__}")
-        return SOUND
     asked = next((each for each in arguments if not each.startswith("-")), "")
     options = _parser(asked).parse_args(arguments)
     from kernward.errors import KernwardError, SettingsInvalidError  # noqa: PLC0415

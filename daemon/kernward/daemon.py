@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Optional, Union
 
 from kernward import __version__
@@ -30,13 +31,13 @@ from kernward.passes import Passes, own_command
 from kernward.rebooting import Rebooting
 from kernward.report import Reporter
 from kernward.service import Parts, Service
-from kernward.settings import Chosen, read_settings
+from kernward.settings import Chosen, check_window, read_settings
 from kernward.standing import Hands, Standing
 from kernward.tools import journal
 from kernward.tools.announce import MOTD
 from kernward.tools.boot_default import REMEMBERED
 from kernward.tools.bus_connection import Connection
-from kernward.tools.calendar import window_state
+from kernward.tools.calendar import complaint, window_state
 from kernward.tools.dpkg import Dpkg
 from kernward.tools.gate_marks import waiting
 from kernward.tools.polkit import Polkit
@@ -55,7 +56,7 @@ _OVER = {"inactive", "failed"}
 def run_daemon(settings_file: Optional[str]) -> None:
     """Live until SIGTERM. Raises SettingsInvalidError: it does not start with refused settings."""
     root = Root("/")
-    settings = read_settings(root, Chosen(), settings_file)
+    settings = _checked(root, settings_file)
     journal.configure()
     with daemon_lock(root) as holder:
         if holder is not None:
@@ -64,6 +65,12 @@ def run_daemon(settings_file: Optional[str]) -> None:
                 "systemctl status kernward",
             )
         asyncio.run(_live(root, settings, settings_file))
+
+
+def _checked(root: Root, settings_file: Optional[str]) -> Settings:
+    settings = read_settings(root, Chosen(), settings_file)
+    check_window(settings, partial(complaint, run))
+    return settings
 
 
 async def _live(root: Root, settings: Settings, settings_file: Optional[str]) -> None:
@@ -185,7 +192,7 @@ class _Reload:
     def __call__(self) -> None:
         journal.notify(RELOADING="1", MONOTONIC_USEC=str(time.monotonic_ns() // 1000))
         try:
-            settings = read_settings(self._root, Chosen(), self._file)
+            settings = _checked(self._root, self._file)
         except KernwardError as error:
             reason = f"{error.message} ({error.hint})"
             self._send(message(Event.SETTINGS_REFUSED, reason=reason))

@@ -50,7 +50,7 @@ class Schedule:
     in which it may run ("": always), ``window_length`` how long each lasts.
     """
 
-    settle_s: float = 10
+    settle_s: float = 3
     load_limit: float = 0.7
     window: str = ""
     window_length: Duration = Duration(4 * 3600)
