@@ -1,0 +1,81 @@
+"""What was recorded of sound builds judges them when a restore has taken logs and dates away."""
+
+from __future__ import annotations
+
+import pytest
+
+from roots import kernels
+from roots.debian import BOOKWORM
+from roots.proof import held, raised
+from roots.states import Begin, Host, headers_first, one_transaction
+
+HISTORY = "/var/lib/kernward/history.db"
+_RECORD = """
+import sys
+from kernward.core.facts import KernelRelease
+from kernward.core.policy import Policy
+from kernward.cycle import look
+from kernward.machine import detect
+from kernward.recording import Occasion, record_look
+from kernward.settings import Limits
+from kernward.tools.root import Root
+
+machine = detect(Root("/"), KernelRelease(sys.argv[1]), Limits())
+record_look(machine, Policy(), look(machine, Policy()), Occasion("test", 1, 2))
+"""
+# What a restore from a file backup does: all content and mtimes, new inodes, no logs.
+_RESTORE = """
+for folder in /boot /lib/modules /var/lib/dkms; do
+    cp -a $folder $folder.restored
+    rm -r $folder
+    mv $folder.restored $folder
+done
+find /var/lib/dkms -name make.log -delete
+rm -f /var/log/dpkg.log* /var/log/apt/*
+"""
+
+
+def recorded(host: Host) -> None:
+    host.run("python3", "-c", _RECORD, host.running)
+
+
+def doubted(host: Host) -> set[tuple[str, str | None]]:
+    """Codes about the newer kernel, and of which module."""
+    found = raised(host.asked("check"))
+    return {(code, module) for code, _, module, kernel in found if kernel == host.newer}
+
+
+@pytest.mark.roots
+def test_a_restored_host_is_judged_by_what_was_recorded(begin: Begin) -> None:
+    host = begin(BOOKWORM, one_transaction)
+    recorded(host)
+    assert doubted(host) == set()
+    host.shell(_RESTORE)
+    assert doubted(host) == set()
+    kept = (host / HISTORY).read_bytes()
+    (host / HISTORY).unlink()
+    assert ("headers-before-image", "mapprobe") in doubted(host)
+    (host / HISTORY).write_bytes(kept)
+    (host / HISTORY).chmod(0o600)
+    assert doubted(host) == set()
+
+
+@pytest.mark.roots
+def test_a_bad_build_is_never_recorded_as_sound(begin: Begin) -> None:
+    host = begin(BOOKWORM, headers_first)
+    recorded(host)
+    assert "headers-before-image" in held(host.asked("check"))
+    host.shell(_RESTORE)
+    assert ("headers-before-image", "mapprobe") in doubted(host)
+
+
+@pytest.mark.roots
+def test_a_restored_host_shows_that_its_image_was_replaced_since(begin: Begin) -> None:
+    host = begin(BOOKWORM, one_transaction)
+    recorded(host)
+    host.offer(kernels.MAIN, kernels.LATER_IMAGE)
+    host.apt("full-upgrade")
+    host.shell(_RESTORE)
+    assert ("image-replaced", "mapprobe") in doubted(host)
+    (host / HISTORY).unlink()
+    assert ("image-replaced", "mapprobe") not in doubted(host)
