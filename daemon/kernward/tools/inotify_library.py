@@ -55,7 +55,7 @@ def library(calls: Calls) -> Any:  # noqa: ANN401 (a library without types)
     vars(stub)["file_dispatcher"] = type("file_dispatcher", (), {})
     sys.modules["asyncore"] = stub
     try:
-        import pyinotify  # type: ignore[import-untyped] # noqa: PLC0415, TID251 (slow; the one importer)
+        import pyinotify  # noqa: PLC0415, TID251 (slow; the one importer)
     finally:
         del sys.modules["asyncore"]
         if real is not None:
