@@ -423,6 +423,18 @@ def test_polkit_decides_for_everybody_else(allowed: bool, would_ask: bool) -> No
         (subject, action, details, flags, _), *_ = [body for _, body in fake.asked]
         assert subject[0] == "system-bus-name"
         assert (action, details, flags) == ("org.kernward.check", {"a": "b"}, 0)
+        assert ("password" in answer.reason) == would_ask
+
+    play(scenario)
+
+
+def test_a_password_that_could_not_be_asked_for_is_a_plain_no() -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        await polkit(False, True).appear(bus.address, POLKIT)  # noqa: FBT003 (what polkit answers)
+        async with connected(bus.address) as connection:
+            answer = await asked_as_nobody(bus, connection, "interactive")
+        assert not answer.would_ask
+        assert answer.reason.endswith("nobody could be asked for it")
 
     play(scenario)
 

@@ -59,12 +59,15 @@ class Polkit:
             return Answer(allowed=False, uid=uid, reason=f"{why}: only root may do this")
         except (TypeError, ValueError):
             return Answer(allowed=False, uid=uid, reason="polkit's answer was not understood")
-        return Answer(
-            allowed is True,
-            uid,
-            "" if allowed is True else f"polkit: not {action}",
-            would_ask is True,
-        )
+        if allowed is True:
+            return Answer(allowed=True, uid=uid)
+        why = f"polkit wants an administrator's password for {action}"
+        if would_ask is not True:
+            why = f"polkit does not allow {action}"
+        elif caller.interactive:
+            why += ", and nobody could be asked for it"
+        may_help = would_ask is True and not caller.interactive
+        return Answer(allowed=False, uid=uid, reason=why, would_ask=may_help)
 
     async def _ask(
         self, caller: Incoming, action: str, details: Mapping[str, str]
