@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -57,3 +58,38 @@ def test_who_stops_does_not_wait_for_the_next_look() -> None:
     began = time.monotonic()
     assert until_free(lambda: "apt", 60, lambda _holder: None, stopping) == "apt"
     assert time.monotonic() - began < 0.4
+
+
+def test_what_is_gone_is_asked_for_until_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACK_FIRST_S", 0)
+    asked = []
+
+    async def attempt() -> None:
+        asked.append(1)
+        if len(asked) < 3:
+            raise ConnectionError
+
+    asyncio.run(retry.until_back(attempt, ConnectionError))
+    assert len(asked) == 3
+
+
+def test_another_trouble_is_not_waited_out() -> None:
+    async def attempt() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(retry.until_back(attempt, ConnectionError))
+
+
+def test_waiting_for_what_is_gone_can_be_cancelled() -> None:
+    async def attempt() -> None:
+        raise ConnectionError
+
+    async def cancelled() -> None:
+        waiting = asyncio.ensure_future(retry.until_back(attempt, ConnectionError))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancelled())

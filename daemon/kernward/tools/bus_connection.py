@@ -71,7 +71,7 @@ class Connection:
         """Stay connected. What was watched, served and owned is so again after each loss."""
         try:
             while True:
-                await until_back(self._try_open)
+                await until_back(self._reopen, BusError)
                 await until_lost(self._bus)
                 self.close()
         finally:
@@ -91,20 +91,19 @@ class Connection:
             raise
         bus.add_message_handler(self._heard)
         self._bus = bus
-        for watch, _ in self._watches:
+        for watch, _ in list(self._watches):
             await self._begin(watch)
-        for name in self._on_owner:
+        for name in list(self._on_owner):
             await self._find_owner(name)
         if self._name:
             await self._request_name()
 
-    async def _try_open(self) -> bool:
-        try:
-            if not self.is_connected:
-                await self.open()
-        except BusError:
+    async def _reopen(self) -> None:
+        if not self.is_connected:
             self.close()
-        return self.is_connected
+            await self.open()
+        if not self.is_connected:
+            raise BusError(GONE, "the message bus has gone")
 
     def close(self) -> None:
         """Leave the bus; calls under way end with BusError."""

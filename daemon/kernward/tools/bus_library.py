@@ -68,6 +68,9 @@ def shut(bus: Any) -> None:  # noqa: ANN401 (as above)
     lost = bus._disconnect_future  # noqa: SLF001 (there is no public way)
     if not lost.cancel() and not lost.cancelled():
         lost.exception()
+    if bus.unique_name is None:
+        # Nobody waits for the greeting's answer any more.
+        bus._method_return_handlers.clear()  # noqa: SLF001 (as above)
     bus._finalize(EOFError("closed"))  # noqa: SLF001 (as above)
     for each in (bus._stream, bus._sock):  # noqa: SLF001 (as above)
         with contextlib.suppress(OSError, ValueError):

@@ -13,6 +13,7 @@ from tenacity import (
     AsyncRetrying,
     RetryError,
     Retrying,
+    retry_if_exception_type,
     retry_if_result,
     sleep_using_event,
     stop_after_delay,
@@ -63,10 +64,13 @@ def until_free(
         return held
 
 
-async def until_back(attempt: Callable[[], Awaitable[bool]]) -> None:
-    """Attempt it until it succeeds, at ever longer intervals."""
+async def until_back(attempt: Callable[[], Awaitable[None]], gone: type[Exception]) -> None:
+    """Attempt it until it does not raise ``gone``, at ever longer intervals."""
     waiting = AsyncRetrying(
-        retry=retry_if_result(lambda succeeded: not succeeded),
+        retry=retry_if_exception_type(gone),
         wait=wait_exponential(multiplier=BACK_FIRST_S, max=BACK_MOST_S),
     )
-    await waiting(attempt)
+    # Not called with a function: in tenacity 6.2.0 that is spelt in another way than later.
+    async for each in waiting:
+        with each:
+            await attempt()
