@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from roots import kernels
 from roots.debian import BOOKWORM
 from roots.proof import held, raised
@@ -45,7 +43,6 @@ def doubted(host: Host) -> set[tuple[str, str | None]]:
     return {(code, module) for code, _, module, kernel in found if kernel == host.newer}
 
 
-@pytest.mark.roots
 def test_a_restored_host_is_judged_by_what_was_recorded(begin: Begin) -> None:
     host = begin(BOOKWORM, one_transaction)
     recorded(host)
@@ -60,7 +57,6 @@ def test_a_restored_host_is_judged_by_what_was_recorded(begin: Begin) -> None:
     assert doubted(host) == set()
 
 
-@pytest.mark.roots
 def test_a_bad_build_is_never_recorded_as_sound(begin: Begin) -> None:
     host = begin(BOOKWORM, headers_first)
     recorded(host)
@@ -69,7 +65,6 @@ def test_a_bad_build_is_never_recorded_as_sound(begin: Begin) -> None:
     assert ("headers-before-image", "mapprobe") in doubted(host)
 
 
-@pytest.mark.roots
 def test_a_restored_host_shows_that_its_image_was_replaced_since(begin: Begin) -> None:
     host = begin(BOOKWORM, one_transaction)
     recorded(host)

@@ -452,3 +452,39 @@ def test_sqlite_is_loaded_only_where_there_is_a_file(folder: Path) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
         seen.append(done.stdout.split()[-1])
     assert seen == ["False", "True"]
+
+
+def test_many_writers_at_once_all_get_their_turn(folder: Path) -> None:
+    folder.mkdir()
+    program = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+from test_history import *
+for number in range(5):
+    fresh(Path({str(folder)!r}), wait_s=20).record_pass(a_pass(reason=sys.argv[1]))
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(each)]) for each in range(5)]
+    assert [each.wait() for each in writers] == [0] * 5
+    found = fresh(folder).passes()
+    assert isinstance(found, tuple)
+    assert sorted(each.reason for each in found) == sorted("01234" * 5)
+
+
+def test_a_writer_that_is_killed_leaves_all_or_nothing_of_its_work(folder: Path) -> None:
+    with_rows(folder)
+    program = f"""
+import os, signal, sys
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+from test_history import *
+def events():
+    for number in range(3000):
+        yield replace(EVENT, moment=a_moment(number))
+    os.kill(os.getpid(), signal.SIGKILL)
+fresh(Path({str(folder)!r})).record_hook_events(events())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -9
+    history = fresh(folder)
+    assert history.hook_events() == ()
+    history.record_hook_events([EVENT])
+    assert (history.set_aside, history.hook_events()) == (None, (EVENT,))
