@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from builders import OLD, K, at
@@ -80,3 +82,13 @@ def test_json_has_every_field_and_says_what_is_not_known() -> None:
     assert set(BuildRecord.__match_args__) - set(told["builds"][0]) == {
         *("built_ns", "first_seen_ns", "last_seen_ns", "source"),
     }
+
+
+def test_every_json_field_is_described() -> None:
+    page = Path(__file__).parents[2] / "packaging" / "man" / "kernward-json.7.scd"
+    section = page.read_text(encoding="utf-8").split("# HISTORY\n", 1)[1].split("\n# ", 1)[0]
+    described = set(re.findall(r"\*([^*\s]+)\*", section))
+    told = history_dict(ALL, Asked())
+    entries = [each for part in told.values() if isinstance(part, list) for each in part]
+    assert {key for each in (told, *entries) for key in each} <= described
+    assert all(f"_{kind.value}_" in section for kind in ActionKind)
