@@ -95,8 +95,8 @@ def _record(history: History, policy: Policy, findings: Sequence[Finding], done:
     known = history.incidents()
     lasting = () if isinstance(known, Unknown) else known
     ended = over((each for each in lasting if each.resolved_ns is None), seen, policy)
-    new = history.record_pass(done, seen, ended)
-    return Recorded(new, ended, history.set_aside)
+    firsts = history.record_pass(done, seen, ended)
+    return Recorded(firsts.new, ended, firsts.set_aside)
 
 
 def take_hook_events(machine: Machine) -> tuple[tuple[str, str], ...]:

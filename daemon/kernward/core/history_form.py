@@ -91,7 +91,10 @@ def _end(each: Incident) -> int:
 
 
 def history_lines(kept: Chronicle, asked: Asked) -> Iterator[str]:
-    """The latest entries, the very latest last. Looks are left out: what they found is there."""
+    """The latest entries, the very latest last. Looks are left out: what they found is there.
+
+    ``troubles`` are for whoever prints these.
+    """
     found = chosen(kept, asked)
     entries = [
         *((each.first_seen_ns, _incident_text(each)) for each in _tuple(found.incidents)),
@@ -108,8 +111,6 @@ def history_lines(kept: Chronicle, asked: Asked) -> Iterator[str]:
         yield f"{_clock(at)}  {text}"
     if not entries and not found.troubles:
         yield "nothing is recorded"
-    for trouble in found.troubles:
-        yield f"could not look at {trouble.what}: {trouble.reason}"
 
 
 def _incident_text(each: Incident) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
 
 from kernward.core.facts import BuildRecord, FileTimes, KernelRelease, Moment, Unknown
 from kernward.core.hook_events import HookEvent, HookPlace
-from kernward.core.nouns import replace
+from kernward.core.nouns import dataclass, replace
 from kernward.core.records import Action, ActionKind, Attempt, Incident, Pass
 from kernward.tools.history_file import HistoryFile, prune
 from kernward.tools.root import Root
@@ -27,17 +27,23 @@ _T = TypeVar("_T")
 _WAIT_S = 5.0
 
 
+@dataclass(frozen=True)
+class Firsts:
+    """What a pass was the first to see.
+
+    ``set_aside``: a history that could not be used since the last look: where it is now, and why.
+    """
+
+    new: tuple[Incident, ...]
+    set_aside: Optional[tuple[str, str]] = None
+
+
 class History:
     """The history of one root."""
 
     def __init__(self, root: Root, path: str = HISTORY, wait_s: float = _WAIT_S) -> None:
         self._path = path
         self._file = HistoryFile(root, path, wait_s)
-
-    @property
-    def set_aside(self) -> Optional[tuple[str, str]]:
-        """Where a file that could not be used was put, and why; None where none was."""
-        return self._file.set_aside
 
     def files(self) -> tuple[FileTimes, ...]:
         """What an answer depends on; empty where there is no history. Raises OSError."""
@@ -109,12 +115,13 @@ class History:
 
     def record_pass(
         self, done: Pass, seen: Iterable[Incident] = (), over: Iterable[Incident] = ()
-    ) -> tuple[Incident, ...]:
-        """Keep a pass, what it saw and what it showed to be over. Returns what it was first to see.
+    ) -> Firsts:
+        """Keep a pass, what it saw and what it showed to be over.
 
         Like all that writes, raises KernwardError where it cannot.
         """
         with self._file.transaction() as database:
+            anew = database.execute(_ANEW_SINCE_LAST_LOOK).fetchone()
             _insert(database, "passes", _values(done))
             new = tuple(each for each in seen if not _seen_again(database, each))
             for each in new:
@@ -122,7 +129,7 @@ class History:
             for each in over:
                 database.execute(_RESOLVE, (done.ended_ns, *each.key))
             prune(database, done.ended_ns)
-        return new
+        return Firsts(new, anew)
 
     def record_builds(self, records: Iterable[BuildRecord]) -> None:
         """Keep what was found sound; a record that is there already is seen again."""
@@ -171,6 +178,11 @@ _RESOLVE = f"UPDATE incidents SET resolved_ns = max(last_seen_ns, ?) WHERE {_KEY
 _SEE = (
     "UPDATE incidents SET last_seen_ns = max(last_seen_ns, ?), summary = ?, severity = ?"
     f" WHERE {_KEY}"
+)
+
+_ANEW_SINCE_LAST_LOOK = (
+    "SELECT detail, reason FROM passes WHERE kind = 'history'"
+    " AND id > (SELECT coalesce(max(id), 0) FROM passes WHERE kind = 'look') ORDER BY id DESC"
 )
 
 

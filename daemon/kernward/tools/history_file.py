@@ -11,11 +11,17 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, TypeVar, Union
 
 from kernward.core.facts import SECOND_NS, FileTimes, Unknown
 from kernward.errors import KernwardError
-from kernward.tools.history_schema import AGED_BY, APPLICATION_ID, MOST_ROWS, SCHEMA
+from kernward.tools.history_schema import (
+    AGED_BY,
+    APPLICATION_ID,
+    MOST_ROWS,
+    NOTE_ANEW,
+    SCHEMA,
+)
 from kernward.tools.root import Root
 
 if TYPE_CHECKING:
@@ -40,7 +46,6 @@ class HistoryFile:
         self._root = root
         self._path = path
         self._wait_s = wait_s
-        self.set_aside: Optional[tuple[str, str]] = None
 
     def files(self) -> tuple[FileTimes, ...]:
         """The file and its log of changes, as far as they are there. Raises OSError."""
@@ -126,8 +131,16 @@ class HistoryFile:
             # Locked, full or read-only says nothing about the file itself.
             raise
         except (sqlite3.DatabaseError, ValueError) as error:
-            self._put_aside(path, str(error))
-            return self._prepared(path)
+            return self._begun_anew(path, self._put_aside(path), str(error))
+
+    def _begun_anew(self, path: str, aside: str, reason: str) -> sqlite3.Connection:
+        """The new file says so itself: whoever finds the damage may not be the one to tell people."""
+        import time
+
+        now_ns = time.time_ns()
+        database = self._prepared(path)
+        database.execute(NOTE_ANEW, (reason, now_ns, now_ns, aside))
+        return database
 
     def _prepared(self, path: str) -> sqlite3.Connection:
         """Ours, of this schema and whole. Raises ValueError or sqlite3.DatabaseError if not."""
@@ -159,15 +172,15 @@ class HistoryFile:
                 if _is_foreign(status):
                     raise ValueError("not root's alone")
 
-    def _put_aside(self, path: str, reason: str) -> None:
+    def _put_aside(self, path: str) -> str:
         import time
 
         aside = f"{path}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         for side in _SIDE_FILES:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(path + side, aside + side)
-        self.set_aside = (aside, reason)
         _forget_old(os.path.dirname(path), os.path.basename(path))
+        return aside
 
     def _outside(self) -> str:
         return self._root.outside(self._path, follow=False)

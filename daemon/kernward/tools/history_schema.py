@@ -58,3 +58,9 @@ MOST_ROWS = {
     "actions": 10_000,
     "attempts": 1_000,
 }
+
+# A file that was begun anew begins with why, and where the old one is.
+NOTE_ANEW = (
+    "INSERT INTO passes (kind, reason, began_ns, ended_ns, state, detail)"
+    " VALUES ('history', ?, ?, ?, 'begun anew', ?)"
+)
