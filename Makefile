@@ -62,11 +62,13 @@ install-files:
 	install -D -m 644 units/org.kernward.policy -t $(share)/polkit-1/actions
 	install -D -m 644 packaging/settings/kernward.toml -t $(vendor)
 	install -D -m 755 packaging/hooks/apt/hook $(vendor)/apt-hook
-	install -D -m 644 packaging/hooks/kernel/hook $(vendor)/kernel-hook
-	install -D -m 644 packaging/hooks/spool.sh -t $(vendor)
+	install -D -m 755 packaging/hooks/kernel/hook $(vendor)/kernel-hook
+	install -D -m 755 packaging/hooks/spool.sh -t $(vendor)
 	install -D -m 644 packaging/hooks/apt/kernward.conf $(etc)/apt/apt.conf.d/50kernward
 	for folder in preinst postinst prerm postrm header_postinst; do for name in 00 zz; do \
 		install -D -m 755 packaging/hooks/kernel/entry \
 			$(etc)/kernel/$$folder.d/$$name-kernward || exit 1; done; done
-	for page in packaging/man/*.scd; do name=$$(basename $$page .scd); \
-		mkdir -p $(man)/man$${name##*.} && scdoc <$$page >$(man)/man$${name##*.}/$$name || exit 1; done
+	if command -v scdoc >/dev/null; then for page in packaging/man/*.scd; do \
+		name=$$(basename $$page .scd) && mkdir -p $(man)/man$${name##*.} && \
+		scdoc <$$page >$(man)/man$${name##*.}/$$name || { echo "in $$page" >&2; exit 1; }; done; \
+	else echo 'scdoc is not installed: no manual pages' >&2; fi

@@ -38,7 +38,7 @@ def built() -> Path:
     def make(into: Path) -> None:
         with overlay.fresh((_builder(), BOOKWORM.bare())) as tree:
             root = LiveRoot(tree, debs=None)
-            _copy_sources(root / _IN_ROOT)
+            copy_sources(root / _IN_ROOT)
             root.run(f"{_IN_ROOT}/packaging/build-deb.sh", "/opt/built")
             (package,) = (root / "/opt/built").glob("*.deb")
             shutil.copy(package, into)
@@ -92,6 +92,14 @@ def with_version(package: Path, version: str, into: Path) -> Path:
         repack.pack(tree, into)
     (made,) = into.glob(f"kernward_{version}_*.deb")
     return made
+
+
+def copy_sources(into: Path) -> None:
+    """The checkout as a package is built from it."""
+    for path in _source_files():
+        target = into / path.relative_to(_TOP)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
 
 
 # ---- making
@@ -155,10 +163,3 @@ def _sources_hash() -> str:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(_TOP)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
-
-
-def _copy_sources(into: Path) -> None:
-    for path in _source_files():
-        target = into / path.relative_to(_TOP)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
