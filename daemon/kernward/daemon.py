@@ -277,7 +277,8 @@ def _first_status(root: Root) -> Status:
 
 def _busy(root: Root) -> str:
     holder = Dpkg(root).busy()
-    return holder.reason if isinstance(holder, Unknown) else holder or ""
+    # A lock that cannot be looked at must not put a look off for ever; a repair asks again itself.
+    return holder if isinstance(holder, str) else ""
 
 
 def _waiting(root: Root) -> tuple[str, ...]:

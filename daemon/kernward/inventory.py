@@ -209,16 +209,18 @@ def _module(
 ) -> DkmsModule:
     profile = policy.profile_of(tree.name)
     pointers = tuple(sorted(profile.pointers)) if profile is not None else ()
+    files = remembered.source_files(machine, tree)
     module = DkmsModule(
         name=tree.name,
         version=tree.version,
         registered=tree.registered,
         source=tree.source,
         conf=tree.conf,
-        scan=remembered.source_scan(machine, tree),
+        scan=remembered.source_scan(machine, tree, files),
         builds=(),
         failed_log=tree.failed_log,
         owner=owners.get(f"{tree.source}/dkms.conf"),
+        source_state=remembered.state_of(files),
     )
     if not is_guarded(module, policy):
         pointers = ()

@@ -24,6 +24,7 @@ from kernward.core.settle import (
     settle,
     without_seen,
 )
+from kernward.tools.gate_marks import WAITING
 from kernward.tools.inotify import Happening, Watcher
 from kernward.tools.mounts import MountWatch, asleep, differ, mounts_at
 from kernward.tools.spool import SPOOL
@@ -67,9 +68,11 @@ WATCHED = (
     Watched("/etc/kernward/kernward.toml.d", Reason.SETTINGS),
     Watched("/etc/kernward/profiles", Reason.SETTINGS),
     Watched("/run/kernward/profiles", Reason.SETTINGS),
+    # A gate that waits: perhaps for the first look at its guard.
+    Watched(WAITING, Reason.ASKED),
 )
 # What we write ourselves, in folders that are watched for something else.
-_OWN = ("/run/kernward/", "/var/lib/kernward/history", "/var/cache/kernward/")
+_OWN = ("/var/lib/kernward/history", "/var/cache/kernward/")
 # dkms builds in there and empties it; what comes out of it lands beside.
 _BUILD_FOLDER = "build"
 
@@ -173,8 +176,8 @@ class Observer:
     def _seen(self, folder: str, name: str, happening: Happening) -> None:
         path = os.path.join(folder, name) if name else folder
         reason = self._reason(path)
-        # A spooled event that goes was read, by us.
-        read = reason is Reason.HOOK and happening is Happening.WENT
+        # A spooled event that goes was read, by us; a mark that goes is a start that went on.
+        read = reason in {Reason.HOOK, Reason.ASKED} and happening is Happening.WENT
         building = reason is Reason.DKMS and name == _BUILD_FOLDER
         if not (read or building or path.startswith(_OWN)):
             self.note(reason, path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Optional, Union
@@ -98,8 +99,23 @@ def is_copy(machine: Machine, path: str, seen: FileTimes, other: FileTimes) -> b
         return False
 
 
-def source_scan(machine: Machine, tree: TreeModule) -> SourceScan:
-    """Whether the module's sources read a symbol map."""
+def source_files(machine: Machine, tree: TreeModule) -> Optional[tuple[FileTimes, ...]]:
+    """The source folder and everything in it; None where not all of it can be told."""
+    return _below(machine, tree.source) if tree.source else None
+
+
+def state_of(files: Optional[tuple[FileTimes, ...]]) -> str:
+    """A digest of names, sizes and times; "" where they could not be told."""
+    if files is None:
+        return ""
+    text = "\n".join(sorted(f"{each.path} {each.size} {each.mtime_ns}" for each in files))
+    return f"{zlib.crc32(text.encode(errors='backslashreplace')):08x}"
+
+
+def source_scan(
+    machine: Machine, tree: TreeModule, files: Optional[tuple[FileTimes, ...]]
+) -> SourceScan:
+    """Whether the module's sources, ``files``, read a symbol map."""
     source = tree.source or ""
 
     def scan() -> SourceScan:
@@ -107,10 +123,9 @@ def source_scan(machine: Machine, tree: TreeModule) -> SourceScan:
 
         return scan_sources(machine.root, source, tree.conf)
 
-    below = _below(machine, source) if source and not isinstance(tree.conf, Unknown) else None
-    if below is None:
+    if files is None or isinstance(tree.conf, Unknown):
         return scan()
-    return machine.memory.recall(f"scan {source} {tree.conf}", below, scan)
+    return machine.memory.recall(f"scan {source} {tree.conf}", files, scan)
 
 
 # More files than that are looked through anew each time; openafs, the largest, has 1,300.

@@ -52,4 +52,4 @@ def status_line(status: Status) -> str:
     if status.phase is Phase.REPAIRING and status.progress is not None:
         step = status.progress
         return f"{words}; step {step.number} of {step.count}: {step.text}"[:_LONGEST]
-    return f"{words}; {status.waits_for}"[:_LONGEST]
+    return f"{words}; waits for {status.waits_for}"[:_LONGEST]

@@ -22,7 +22,7 @@ from kernward.core.seen import Seen
 from kernward.core.settle import Change, Reason
 from kernward.core.status import Phase
 from kernward.errors import KernwardError
-from kernward.observe import Observer
+from kernward.observe import POLL_S, Observer
 from kernward.passes import Passes
 from kernward.standing import Standing, modules_of
 
@@ -57,6 +57,7 @@ class Service:
         self._failures = 0
         self._due_since_ns = 0
         self._attempts: Attempts = {}
+        self._trouble: Optional[Unknown] = None
         parts.observer.stirred = self._stirred
 
     # ------------------------------------------------------------------ from outside
@@ -105,13 +106,14 @@ class Service:
                 continue
             change = await self._wait(decision)
             if change is not None:
-                return change.text
+                return _brief(change)
             seen = self._standing.seen
             if seen is None or _is_past(seen.retry_at_ns):
                 return "it is tried again"
 
     async def _wait(self, until: PutOff) -> Optional[Change]:
         """A settled change; None when something else woke us or the time is over."""
+        self._tell_of_trouble()
         if not self._parts.observer.pending:
             phase = Phase.WAITING if until.text else Phase.IDLE
             unknown = self._standing.seen is None
@@ -135,6 +137,17 @@ class Service:
         self._woken.clear()
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
         return None
+
+    def _tell_of_trouble(self) -> None:
+        """Once for each reason why changes are not told to us as they come."""
+        trouble = self._parts.observer.trouble
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble is not None:
+                reason = f"{trouble.what}: {trouble.reason}"
+                self._standing.tell(
+                    message(Event.WATCH_DEGRADED, seconds=f"{POLL_S:.0f}", reason=reason)
+                )
 
     def _stirred(self) -> None:
         """The first event of a burst: what was seen may not be true any more."""
@@ -240,6 +253,12 @@ class Service:
             count, reason = len(tuple(seen.steps())), modules_of(seen.plan)
             self._standing.tell(message(Event.REPAIR_WAITS, count=count, reason=reason))
         self._standing.status = replace(self._standing.status, needs_approval=needs)
+
+
+def _brief(change: Change) -> str:
+    """For a line of the journal: why, and one of the paths."""
+    reasons = ", ".join(each.value for each in change.reasons)
+    return f"{reasons} ({change.paths[0]})" if change.paths else reasons
 
 
 def _unsound_next(seen: Seen) -> str:

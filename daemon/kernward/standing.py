@@ -80,7 +80,8 @@ class Standing:
         said = f"{error.message} ({error.hint})" if error.hint else error.message
         self.tell(message(Event.PASS_FAILED, reason=said))
         self.seen = None
-        self.publish(state="unknown", gates=(), progress=None, changed=True, waits_for=said)
+        waits_for = f"another try: {said}"
+        self.publish(state="unknown", gates=(), progress=None, changed=True, waits_for=waits_for)
 
     def hear(self, told: Told) -> None:
         """What a repair says while it runs."""

@@ -85,7 +85,10 @@ def look_once(host: Host, reason: str) -> Seen:
     began_ns = time.time_ns()
     with _noted(notes):
         rejected = take_hook_events(host.machine)
-        notes += [f"{name!a} in the hooks' spool: {why}" for name, why in rejected]
+        if rejected:
+            name, why = rejected[0]
+            reason = f"{name!a}: {why}"
+            send(message(Event.HOOK_EVENTS_REJECTED, count=len(rejected), reason=reason))
     decided = decide(host, notes)
     host.machine.memory.save()
     _record(host, decided, Occasion(reason, began_ns, time.time_ns()), notes)

@@ -77,11 +77,20 @@ def test_what_may_mend_itself_is_waited_for_and_then_refused(
     assert last.next_step
 
 
-@pytest.mark.parametrize("phase", [each for each in Phase if each.value not in {"idle", "waiting"}])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SETTLING, Phase.LOOKING])
 def test_it_waits_while_the_daemon_is_at_work_however_long(phase: Phase) -> None:
     working = replace(STATUS, phase=phase, waits_for="building tracker")
     assert decided(working, LATE).state is WAIT
     assert decided(working, LATE).reason == "building tracker"
+
+
+def test_a_repair_keeps_nothing_from_starting_but_what_it_is_for() -> None:
+    """Another kernel is mended; or this one is, and the last look's refusal is not the last word."""
+    repairing = replace(STATUS, phase=Phase.REPAIRING, waits_for="building tracker")
+    assert decided(repairing, LATE).state is OPEN
+    for state in (WAIT, REFUSE):
+        gates = tuple(replace(each, state=state) for each in repairing.gates)
+        assert decided(replace(repairing, gates=gates), LATE).state is WAIT
 
 
 def test_it_waits_for_the_look_that_a_change_calls_for() -> None:

@@ -83,7 +83,7 @@ def test_one_that_waits_for_a_person_says_what_to_type() -> None:
 def test_for_a_module_that_acts_early_the_reason_says_that_no_gate_can_hold_it() -> None:
     view = replace(DUE, kernel=None, modules=("a", "b", "c"), early=("a", "b"))
     why = held(view).why
-    assert why.startswith("a, b and c is to be repaired for the kernel that boots next: ")
+    assert why.startswith("a, b and c are to be repaired for the kernel that boots next: ")
     assert why.endswith("; no gate can hold a and b after the reboot")
 
 

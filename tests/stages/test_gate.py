@@ -70,6 +70,9 @@ class World:
         self.now_s += seconds
         self.on_sleep(self.now_s)
 
+    def ticket(self) -> bool:
+        return (self.folder / "run/kernward/open" / SERVICE).exists()
+
     def publish(self, state: GateState = GateState.OPEN, **changes: object) -> None:
         times = self.root.times(MODULE)
         assert isinstance(times, FileTimes)
@@ -104,10 +107,26 @@ def test_an_open_gate_lets_it_start_at_once_and_leaves_no_mark(alive: World) -> 
     assert alive.said == [(6, "sync.service may start: it is open")]
 
 
+def test_only_an_opened_gate_gives_a_ticket_and_each_start_needs_its_own(alive: World) -> None:
+    alive.publish()
+    assert alive.ask() == stage.OPENED
+    assert alive.ticket()
+    alive.publish(GateState.REFUSE)
+    assert alive.ask() == stage.REFUSED
+    assert not alive.ticket()
+
+
+def test_without_a_ticket_it_has_not_opened(alive: World) -> None:
+    alive.publish()
+    (alive.folder / "run/kernward/open").write_text("not a folder")
+    assert alive.ask() == stage.REFUSED
+    assert "/run/kernward/open" in alive.told[-1]
+
+
 def test_a_refusal_is_told_and_marked_for_the_daemon(alive: World) -> None:
     alive.publish(GateState.REFUSE)
     assert alive.ask() == stage.REFUSED
-    line = "may not start: it is refuse. Type: kernward repair"
+    line = "may not start: it is refuse. Next: kernward repair"
     assert alive.told == [line]
     assert alive.said == [(3, f"sync.service {line}")]
     assert refused(alive.root) == {SERVICE: line}
@@ -123,7 +142,7 @@ def test_it_waits_through_a_repair_and_goes_on_by_itself(alive: World) -> None:
     def repair(now_s: float) -> None:
         seen.append(waiting(alive.root))
         if now_s == 1400.0:
-            alive.publish(phase=Phase.REPAIRING, waits_for="build of tracker")
+            alive.publish(GateState.WAIT, phase=Phase.REPAIRING, waits_for="build of tracker")
         elif now_s == 2400.0:
             alive.publish()
 
@@ -133,8 +152,8 @@ def test_it_waits_through_a_repair_and_goes_on_by_itself(alive: World) -> None:
     assert set(seen) == {(SERVICE,)}
     assert waiting(alive.root) == ()
     assert alive.told == [
-        "waits: it is wait. Type: kernward repair",
-        "waits: build of tracker. Type: kernward status",
+        "waits: it is wait. Next: kernward repair",
+        "waits: build of tracker. Next: kernward status",
     ]
 
 

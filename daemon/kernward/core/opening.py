@@ -92,10 +92,13 @@ def _by_status(service: str, status: Union[Status, Unknown], present: Present) -
     if mute is not None:
         return _impatient(service, present, *mute)
     assert isinstance(status, Status)  # noqa: S101 (for the type checker)
-    if status.changed is not False or status.phase not in _SETTLED:
+    gate = about(service, status.gates)
+    # A repair of another kernel keeps no sound service of this one from starting: what was judged
+    # is compared with what is there, whatever the repair is at.
+    beside = status.phase is Phase.REPAIRING and gate is not None and gate.state is GateState.OPEN
+    if status.changed is not False or not (status.phase in _SETTLED or beside):
         reason = status.waits_for or f"kernward is {status.phase.value}"
         return _gate(service, GateState.WAIT, reason, "kernward status")
-    gate = about(service, status.gates)
     if gate is None:
         reason = f"kernward has not looked at the guard of {service} yet"
         return _impatient(service, present, reason, "kernward status")

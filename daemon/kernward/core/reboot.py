@@ -95,6 +95,10 @@ class RestoreDefault:
     why: str
 
 
+# logind shows it in a table.
+_STEPS_TOLD = 2
+
+
 def inhibition(view: Optional[NextBootView], settings: Reboot, work: AtWork) -> Inhibition:
     """Is a reboot to wait now? ``view`` is None before the first look of this boot."""
     if not settings.inhibit:
@@ -113,10 +117,13 @@ def inhibition(view: Optional[NextBootView], settings: Reboot, work: AtWork) -> 
 def _left_text(view: NextBootView, work: AtWork) -> str:
     modules = _and(view.modules) or "a module"
     where = f"{view.kernel}, which boots next" if view.kernel else "the kernel that boots next"
-    work_is = "being repaired" if work.repairing else "to be repaired"
+    verb = "are" if len(view.modules) > 1 else "is"
+    work_is = f"{verb} {'being' if work.repairing else 'to be'} repaired"
+    more = len(view.left) - _STEPS_TOLD
+    left = ", ".join(view.left[:_STEPS_TOLD]) + (f" and {more} more steps" if more > 0 else "")
     waits = "; it waits for: kernward approve" if work.needs_approval and not work.repairing else ""
     early = f"; no gate can hold {_and(view.early)} after the reboot" if view.early else ""
-    return f"{modules} is {work_is} for {where}: {', '.join(view.left)}{waits}{early}"
+    return f"{modules} {work_is} for {where}: {left}{waits}{early}"
 
 
 def _failure(view: NextBootView, work: AtWork) -> str:
