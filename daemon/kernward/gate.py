@@ -15,7 +15,7 @@ from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, Unknown
 from kernward.core.guarding import Gate, GateState
-from kernward.core.nouns import dataclass
+from kernward.core.nouns import dataclass, replace
 from kernward.core.opening import Present, about, now
 from kernward.core.printable import printable
 from kernward.core.status import Status
@@ -63,6 +63,9 @@ def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
 def wait_for(service: str, here: Surroundings) -> int:
     """Wait as long as the gate says wait. The exit code: OPENED or REFUSED, and nothing between."""
     mark = gate_marks.WaitingMark(here.root, service)
+    # That of an earlier start which did not come to use it.
+    with contextlib.suppress(OSError):
+        gate_marks.take_ticket(here.root, service)
     try:
         return _wait(service, here, mark)
     finally:
@@ -93,6 +96,11 @@ def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int
 
 
 def _opened(service: str, here: Surroundings, gate: Gate) -> int:
+    try:
+        gate_marks.put_ticket(here.root, service)
+    except OSError as error:
+        reason = f"no ticket for it can be written: {error.filename}: {error.strerror}"
+        return _refused(service, here, replace(gate, reason=reason, next_step="see to /run"))
     with contextlib.suppress(OSError):
         gate_marks.clear_refused(here.root, service)
     here.say(f"{service} may start: {printable(gate.reason)}", INFO)
@@ -109,7 +117,7 @@ def _refused(service: str, here: Surroundings, gate: Gate) -> int:
 
 
 def _line(what: str, gate: Gate) -> str:
-    next_step = f" Type: {gate.next_step}" if gate.next_step else ""
+    next_step = f" Next: {gate.next_step}" if gate.next_step else ""
     return printable(f"{what}: {gate.reason}.{next_step}")
 
 

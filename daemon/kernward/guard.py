@@ -102,7 +102,8 @@ def _by_profile(profiles: Iterable[Profile], service: str) -> Iterator[str]:
 
 
 def _refuse_early(run: Run, service: str) -> None:
-    chain = units.started_before(run, service, _MILESTONES)
+    # systemd tells nothing of a template; any instance is ordered as the others are.
+    chain = units.started_before(run, service.replace("@.", "@any."), _MILESTONES)
     if chain:
         raise KernwardError(
             f"{service} starts too early in the boot to wait for a gate: {' before '.join(chain)}",

@@ -116,7 +116,10 @@ def test_a_guard_is_a_drop_in_that_requires_the_gate(root: Root, tmp_path: Path)
         "[Unit]",
         "Requires=kernward-gate@%n.service",
         "After=kernward-gate@%n.service",
+        "AssertPathExists=/run/kernward/open/%n",
         "X-KernwardModules=tracker dm-bufio",
+        "[Service]",
+        "ExecStartPre=-+/bin/rm -f -- /run/kernward/open/%n",
     ]
     assert oct(path.stat().st_mode) == "0o100644"
     origin = "/etc/systemd/system/sync.service.d/50-kernward.conf"

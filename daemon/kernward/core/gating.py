@@ -215,7 +215,7 @@ def _of_finding(found: Finding, subject: Subject, scene: _Scene) -> _Trouble:
         next_step = f"kernward repair, then reboot; or: {_reload(subject)}"
         return _Trouble(f"{found.summary}, and so it is loaded", next_step)
     if _is_planned(found, scene.prospect.plan):
-        return _Trouble(found.summary, "Nothing: kernward mends it.", mendable=True)
+        return _Trouble(found.summary, "kernward mends it by itself", mendable=True)
     blocked = (each.reason for each in scene.prospect.plan.unfixable if each.finding == found)
     return _Trouble(found.summary, next(blocked, found.next_step))
 

@@ -1,4 +1,4 @@
-"""What gates leave for the daemon under /run: which services wait, and which were refused.
+"""What gates leave under /run: which services wait, which were refused, and which may start now.
 
 Belongs here: the marks as files. A waiting one is locked by its gate as long as that lives, so that
 the mark of a killed gate does not count. Not here: what the daemon makes of them.
@@ -15,6 +15,7 @@ from typing import Optional
 from kernward.tools.root import Root
 from kernward.tools.trusted import (
     FOLDER,
+    TICKETS,
     flock_holders,
     make_folder,
     names_in,
@@ -94,3 +95,15 @@ def _refused(root: Root) -> Iterator[tuple[str, str]]:
 def clear_refused(root: Root, service: str) -> bool:
     """It was started, or nobody waits for it any more. Raises OSError."""
     return remove_trusted(root, f"{REFUSED}/{service}")
+
+
+def put_ticket(root: Root, service: str) -> None:
+    """Its drop-in lets it start once: without the ticket it does not, with it no more. Raises OSError."""
+    make_folder(root, FOLDER, 0o755)
+    make_folder(root, TICKETS, 0o700)
+    put_trusted(root, f"{TICKETS}/{service}", b"", 0o600)
+
+
+def take_ticket(root: Root, service: str) -> bool:
+    """A ticket that nobody used is worth nothing any more. Raises OSError."""
+    return remove_trusted(root, f"{TICKETS}/{service}")

@@ -21,6 +21,7 @@ from kernward.errors import KernwardError
 from kernward.tools.atomic import put_copy
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Run
+from kernward.tools.trusted import TICKETS
 
 ADMIN = "/etc/systemd/system"
 # The system manager's search path, what wins first (systemd 252 and 257; generators and transient
@@ -59,7 +60,12 @@ _DROP_IN_TEXT = """\
 [Unit]
 Requires=kernward-gate@%n.service
 After=kernward-gate@%n.service
+# The gate's ticket for one start. At boot systemd 252 starts a service that requires a unit which is
+# not there; 257 does not.
+AssertPathExists={tickets}/%n
 {key}={modules}
+[Service]
+ExecStartPre=-+/bin/rm -f -- {tickets}/%n
 """
 
 
@@ -147,7 +153,7 @@ def guard(root: Root, service: str, modules: tuple[str, ...]) -> None:
                 f"{name!r} is not the name of a module", "kernward inventory lists the modules here"
             )
     words = " ".join(dict.fromkeys(modules))
-    text = _DROP_IN_TEXT.format(service=service, key=_MODULES_KEY, modules=words)
+    text = _DROP_IN_TEXT.format(service=service, key=_MODULES_KEY, modules=words, tickets=TICKETS)
     path = f"{ADMIN}/{service}.d/{DROP_IN}"
     os.makedirs(os.path.dirname(root.outside(path)), mode=0o755, exist_ok=True)
     put_copy(io.BytesIO(text.encode()), root.outside(path, follow=False))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 
 ERROR, INFO = 3, 6
@@ -23,6 +22,8 @@ def send_status(text: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
+    import socket  # noqa: PLC0415 (slow, and a gate that is open has nothing to tell)
+
     line = "".join(each if each.isprintable() else " " for each in text)[:_LONGEST]
     target = f"\0{address[1:]}" if address.startswith("@") else address
     with (

@@ -16,6 +16,8 @@ from typing import Optional
 from kernward.tools.root import Root
 
 FOLDER = "/run/kernward"
+# Named in drop-ins (tools/guards.py), and put there by gates (tools/gate_marks.py).
+TICKETS = f"{FOLDER}/open"
 _ROOT_USER = 0
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 # Hidden, so that a half-written file is none of the names that a reader lists.
