@@ -265,3 +265,32 @@ def test_every_guard_has_its_gate() -> None:
         ("sync.service", OPEN),
         ("other.service", REFUSE),
     ]
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (a_build(pairs=()), "not built"),
+        (
+            a_build(pairs=(a_pair(installed=Unknown("tracker.ko", "cut off")),)),
+            "could not be judged",
+        ),
+    ],
+)
+def test_what_no_rule_speaks_of_is_not_open_for_that(build: Any, said: str) -> None:
+    inventory = an_inventory(modules=(a_dkms_module(builds=(build,)),))
+    policy = with_guards(Policy(), [SYNC])
+    (gate,) = gates(inventory, (), policy, [SYNC], Prospect(plan((), inventory, policy)))
+    assert gate.state is REFUSE
+    assert said in gate.reason
+
+
+def test_what_rests_on_incomplete_records_closes_and_stops_nothing() -> None:
+    inventory, policy = built_early(), with_guards(MAP_DEPENDENT, [SYNC])
+    findings = tuple(replace(each, uncertain=True) for each in diagnose(inventory, policy))
+    (gate,) = gates(
+        inventory, findings, policy, [SYNC], Prospect(plan(findings, inventory, policy))
+    )
+    assert gate.state is REFUSE
+    assert gate.unsound_loaded
+    assert not gate.stop

@@ -247,7 +247,6 @@ def _is_planned(found: Finding, plan: Plan) -> bool:
 def _unlike(subject: Subject, scene: _Scene) -> Iterator[_Trouble]:
     """Nothing holds the module; is it the one that is loaded?"""
     if not _pairs(subject):
-        # A fallback's not-built is lowered to nothing; on the running kernel it never is.
         yield _Trouble(f"{subject.module.name} is not built for {scene.kernel}", "kernward check")
     for pair in _pairs(subject):
         if not isinstance(pair.installed, ModuleFile):
