@@ -8,6 +8,7 @@ kernel and has no network. Knows nothing of kernward's package, nor of what modu
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
+from booted import cgroups
 from roots import overlay
 from roots.kernels import Archive
 from roots.live import DEBS
@@ -37,13 +39,16 @@ _TICK_S = 0.1
 # What systemd takes for "shut down", sent to the first process of a container.
 _SIGPWROFF = signal.SIGRTMIN + 4
 _JOURNAL_TAIL = 60
+_COUNT = itertools.count(1)
 
 
 class Container(Host):
     """A host to boot. Before the first boot, and while off, programs run in its root without it."""
 
-    def __init__(self, path: Path, archive: Archive) -> None:
+    def __init__(self, path: Path, archive: Archive, name: str, groups: Sequence[str]) -> None:
         super().__init__(path, archive)
+        self._name = name
+        self._groups = groups
         self._nspawn: Optional[subprocess.Popen[bytes]] = None
         self._leader = 0
 
@@ -66,6 +71,7 @@ class Container(Host):
         with self._console.open("wb") as console:
             self._nspawn = subprocess.Popen(
                 [
+                    *("/bin/sh", "-ec", cgroups.ENTER, "enter", *self._groups, "--"),
                     *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.path}"),
                     *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
                     *(f"--machine={self._name}", f"--bind-ro={self.archive.path}:{DEBS}"),
@@ -116,10 +122,6 @@ class Container(Host):
         """Shut it down in order and boot again."""
         self.power_off()
         self.boot(release)
-
-    @property
-    def _name(self) -> str:
-        return f"kernward-{os.getpid()}"
 
     @property
     def _console(self) -> Path:
@@ -227,8 +229,9 @@ class Container(Host):
 @contextmanager
 def container(layers: Sequence[Path], archive: Archive) -> Iterator[Container]:
     """A host over these layers, switched off; gone afterwards, on or off."""
-    with overlay.fresh(layers) as tree:
-        host = Container(tree, archive)
+    name = f"kernward-{os.getpid()}-{next(_COUNT)}"
+    with overlay.fresh(layers) as tree, cgroups.group(name) as groups:
+        host = Container(tree, archive, name, groups)
         try:
             yield host
         finally:

@@ -64,6 +64,19 @@ def test_a_program_is_a_service_of_its_own_with_its_exit_code(equipped: Host) ->
     assert "/system.slice/run-" in done.stdout
 
 
+def test_hosts_beside_each_other_do_not_see_each_others_processes(equipped: Host) -> None:
+    hosts = [equipped(BOOKWORM), equipped(BOOKWORM)]
+    for host in hosts:
+        host.boot(host.older)
+        host.wait_until_started()
+    # 0 is a process that is somewhere else.
+    script = "cat $(find /sys/fs/cgroup -path '*/dbus.service/cgroup.procs')"
+    for host in hosts:
+        assert "0" not in host.run("sh", "-c", script).stdout.split()
+    hosts[0].run("systemctl", "stop", "systemd-logind.service")
+    assert hosts[1].unit("systemd-logind.service", "ActiveState") == "active"
+
+
 def test_a_wait_in_vain_says_for_what_and_shows_the_journal(equipped: Host) -> None:
     host = equipped(BOOKWORM)
     host.boot(host.older)
