@@ -7,6 +7,7 @@ here: arguments (cli.py). Imports are made where a verb needs them, as in cli.py
 # ruff: noqa: PLC0415 - for the reason above
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -210,6 +211,11 @@ def guard(options: Options) -> int:
     root, settings = _settings(options)
     profiles = settings.policy.profiles
     _print_lines(guard_verb(root, run, profiles, options.service, options.module))
+    with contextlib.suppress(KernwardError):
+        # So that its gate is decided before it is asked. Without a daemon it is closed anyway.
+        from kernward.client import tell
+
+        tell("Check")
     return SOUND
 
 

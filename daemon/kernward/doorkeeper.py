@@ -7,12 +7,13 @@ itself, which asks its gate (gate.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass
+from kernward.core.opening import about
 from kernward.tools.gate_marks import clear_refused, mark_refused, refused
 from kernward.tools.root import Root
 from kernward.tools.systemd import System, UnitState
@@ -28,15 +29,16 @@ class Doorkeeper:
     system: System
     send: Callable[[Message], None]
 
-    async def apply(self, gates: Iterable[Gate], released: frozenset[str]) -> None:
+    async def apply(self, gates: Collection[Gate], released: frozenset[str]) -> None:
         """``released``: services that run by an admin's word."""
         for gate in gates:
             if gate.unsound_loaded and gate.stop and gate.service not in released:
                 await self._stop(gate)
-        turned_away = self._turned_away()
-        for gate in gates:
-            if gate.state is GateState.OPEN and gate.service in turned_away:
-                await self._start(gate)
+        for service in sorted(self._turned_away()):
+            # An instance goes by the gate of its template.
+            gate = about(service, gates)
+            if gate is not None and gate.state is GateState.OPEN:
+                await self._start(service, gate)
 
     def _turned_away(self) -> frozenset[str]:
         try:
@@ -63,14 +65,14 @@ class Doorkeeper:
             reason = f"{gate.reason}; it will not be started again by itself ({error.strerror})"
             yield message(Event.GATE_CLOSED, service=gate.service, reason=reason)
 
-    async def _start(self, gate: Gate) -> None:
-        failed = await self.system.start_unit(gate.service)
+    async def _start(self, service: str, gate: Gate) -> None:
+        failed = await self.system.start_unit(service)
         if isinstance(failed, Unknown):
             # Tried again after the next look.
             return
         try:
-            clear_refused(self.root, gate.service)
+            clear_refused(self.root, service)
         except OSError:
             return
         reason = f"{', '.join(gate.modules)} is sound now"
-        self.send(message(Event.SERVICE_STARTED, service=gate.service, reason=reason))
+        self.send(message(Event.SERVICE_STARTED, service=service, reason=reason))
