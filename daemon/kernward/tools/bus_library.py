@@ -71,7 +71,8 @@ def shut(bus: Any) -> None:  # noqa: ANN401 (as above)
     if bus.unique_name is None:
         # Nobody waits for the greeting's answer any more.
         bus._method_return_handlers.clear()  # noqa: SLF001 (as above)
-    bus._finalize(EOFError("closed"))  # noqa: SLF001 (as above)
+    if not bus._disconnected:  # noqa: SLF001 (as above)
+        bus._finalize(EOFError("closed"))  # noqa: SLF001 (as above)
     for each in (bus._stream, bus._sock):  # noqa: SLF001 (as above)
         with contextlib.suppress(OSError, ValueError):
             each.close()
