@@ -36,9 +36,9 @@ class Doorkeeper:
                 await self._stop(gate)
         for service in sorted(self._turned_away()):
             # An instance goes by the gate of its template.
-            gate = about(service, gates)
-            if gate is not None and gate.state is GateState.OPEN:
-                await self._start(service, gate)
+            own = about(service, gates)
+            if own is not None and own.state is GateState.OPEN:
+                await self._start(service, own)
 
     def _turned_away(self) -> frozenset[str]:
         try:

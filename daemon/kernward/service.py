@@ -241,7 +241,8 @@ class Service:
             next_boot=_unsound_next(seen),
             load=self._parts.load(),
             window=await self._parts.window(self._settings.schedule),
-            retry=retry(self._attempts, seen.inputs, time.time_ns()),
+            # The history's memory; ours, where that could not be written.
+            retry=seen.failed or retry(self._attempts, seen.inputs, time.time_ns()),
         )
         decision = decide(circumstances, self._settings.mode, self._settings.schedule.load_limit)
         self._ask_for_approval(seen, decision)

@@ -72,11 +72,16 @@ class Host:
 
 @dataclass(frozen=True)
 class Decided:
-    """A look, and the policy that it was planned with."""
+    """A look, and the policy that it was planned with.
+
+    ``retry_at_ns``: when builds that were left out of the plan may be tried again. ``failed``: this
+    very plan failed before, with the inputs of now.
+    """
 
     seen: Look
     policy: Policy
-    retry_at_ns: Optional[int]
+    retry_at_ns: Optional[int] = None
+    failed: Optional[Retry] = None
 
 
 def look_once(host: Host, reason: str) -> Seen:
@@ -109,7 +114,7 @@ def repair_once(host: Host, tell: Tell, stopping: threading.Event, *, again: boo
     )
     ended_ns = time.time_ns()
     with _noted(notes):
-        _record_attempts(host, first.seen.inventory, report.results)
+        _record_attempts(host, first.seen, report.results)
         record_report(host.machine, first.policy, report, Occasion("", began_ns, ended_ns))
     decided = decide(host, notes)
     host.machine.memory.save()
@@ -141,22 +146,27 @@ def decide(host: Host, notes: list[str], *, again: bool = False) -> Decided:
     """Look, and leave out of the plan what failed with the inputs of now (not if ``again``)."""
     policy = host.policy
     seen = look(host.machine, policy)
-    if again:
-        return Decided(seen, policy, None)
-    attempts = History(host.root).attempts()
-    if isinstance(attempts, Unknown):
-        notes.append(f"{attempts.what}: {attempts.reason}")
-        return Decided(seen, policy, None)
-    known = {
-        key: Attempt(each.failures, each.last_ns, each.message) for key, each in attempts.items()
-    }
-    held_back = _held_back(seen, known)
-    if not held_back:
-        return Decided(seen, policy, None)
-    policy = replace(policy, given_up=frozenset(held_back))
-    replanned = plan(seen.findings, seen.inventory, policy)
+    attempts = _attempts(host, notes)
+    if again or not attempts:
+        return Decided(seen, policy)
+    held_back = _held_back(seen, attempts)
+    if held_back:
+        policy = replace(policy, given_up=frozenset(held_back))
+        replanned = plan(seen.findings, seen.inventory, policy)
+        seen = replace(seen, plan=replanned)
     times = [each.at_ns for each in held_back.values() if each.at_ns is not None]
-    return Decided(replace(seen, plan=replanned), policy, min(times) if times else None)
+    now_ns = time.time_ns()
+    failed = retry(attempts, plan_fingerprint(seen.inventory, seen.plan), now_ns)
+    return Decided(seen, policy, min(times) if times else None, failed)
+
+
+def _attempts(host: Host, notes: list[str]) -> Attempts:
+    """What failed, by its inputs; nothing where that cannot be read."""
+    known = History(host.root).attempts()
+    if isinstance(known, Unknown):
+        notes.append(f"{known.what}: {known.reason}")
+        return {}
+    return {key: Attempt(each.failures, each.last_ns, each.message) for key, each in known.items()}
 
 
 def _held_back(seen: Look, attempts: Attempts) -> Mapping[tuple[str, KernelRelease], Retry]:
@@ -199,6 +209,7 @@ def seen_of(
         gates=_gates(host, decided, results),
         next_boot=next_boot_of(decided, results),
         retry_at_ns=decided.retry_at_ns,
+        failed=decided.failed,
         notes=tuple(notes),
     )
 
@@ -213,8 +224,11 @@ def _gates(host: Host, decided: Decided, results: Sequence[StepResult]) -> tuple
     if isinstance(host.guards, Unknown):
         return ()
     seen = decided.seen
-    failed = tuple(each for each in results if each.outcome is Outcome.FAILED)
-    prospect = Prospect(seen.plan, failed)
+    failed = [each for each in results if each.outcome is Outcome.FAILED]
+    if decided.failed is not None:
+        said = decided.failed.error
+        failed += [StepResult(each, Outcome.FAILED, said, 0.0) for each in seen.plan.steps]
+    prospect = Prospect(seen.plan, tuple(failed))
     return gates(seen.inventory, seen.findings, decided.policy, host.guards, prospect)
 
 
@@ -271,17 +285,22 @@ def _ends(results: Sequence[StepResult]) -> str:
 # ---- what failed
 
 
-def _record_attempts(host: Host, before: Inventory, results: Sequence[StepResult]) -> None:
-    """A build or its verification that failed, under the inputs that it had."""
-    history = History(host.root)
+def _record_attempts(host: Host, before: Look, results: Sequence[StepResult]) -> None:
+    """Builds by their own inputs; what else failed, by those of the plan as a whole."""
+    history, inventory, now_ns = History(host.root), before.inventory, time.time_ns()
+    others = []
     for result in results:
-        module, kernel = _module(result.step, before), result.step.kernel
-        tried = result.outcome is not Outcome.SKIPPED and result.step.kind in _TRIES
-        if not tried or module is None or kernel is None:
-            continue
         failed = result.message if result.outcome is Outcome.FAILED else None
+        if result.step.kind not in _TRIES:
+            others += [failed] if failed is not None else []
+            continue
+        module, kernel = _module(result.step, inventory), result.step.kernel
+        if result.outcome is Outcome.SKIPPED or module is None or kernel is None:
+            continue
         if failed is not None or result.step.kind is StepKind.SWAP:
-            history.record_attempt(fingerprint(before, kernel, module), failed, time.time_ns())
+            history.record_attempt(fingerprint(inventory, kernel, module), failed, now_ns)
+    whole = plan_fingerprint(inventory, before.plan)
+    history.record_attempt(whole, others[0] if others else None, now_ns)
 
 
 # A build is only known to be good once it was looked at, which is when it is put in place.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernward.core.attempts import Retry
 from kernward.core.facts import FileTimes, KernelRelease
 from kernward.core.guarding import Gate, GateState
 from kernward.core.reboot import NextBootView, Outlook
@@ -29,7 +30,7 @@ LOOK = {
     "verdict": {"state": "held", "reasons": ["why"]},
     "findings": [{"code": "not-built", "kernel": None, "module": "tracker"}],
 }
-SEEN = Seen(LOOK, {"steps": [{"kind": "build"}]}, "abc", "inputs", (GATE,), VIEW, 7, ("a note",))
+SEEN = Seen(LOOK, {"steps": [{"kind": "build"}]}, "abc", "inputs", (GATE,), VIEW, 7, Retry(9, 2, "no room"), ("a note",))
 
 
 @pytest.mark.parametrize(

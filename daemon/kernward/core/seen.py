@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional, Union
 
+from kernward.core.attempts import Retry
 from kernward.core.guarding import Gate
 from kernward.core.nouns import dataclass
 from kernward.core.reboot import NextBootView, view_dict, view_of
@@ -23,7 +24,8 @@ class Seen:
 
     ``plan_id`` names exactly these steps ("": there are none), ``inputs`` these steps and all that
     their outcome depends on. ``retry_at_ns``: when builds that failed and are not in the plan may be
-    tried again (None: not by time alone).
+    tried again (None: not by time alone). ``failed``: the plan of now failed before, with these
+    inputs.
     """
 
     look: Json
@@ -33,6 +35,7 @@ class Seen:
     gates: tuple[Gate, ...] = ()
     next_boot: Optional[NextBootView] = None
     retry_at_ns: Optional[int] = None
+    failed: Optional[Retry] = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -112,12 +115,17 @@ def finding_key(finding: Json) -> tuple[str, str, str]:
     return finding["code"], finding["kernel"] or "", finding["module"] or ""
 
 
+def _plain(failed: Retry) -> dict[str, Any]:
+    return {name: getattr(failed, name) for name in Retry.__match_args__}
+
+
 def told_dict(told: Told) -> dict[str, Any]:
     """One line on the pipe."""
     values: dict[str, Any] = {name: getattr(told, name) for name in type(told).__match_args__}
     if isinstance(told, Seen):
         values["gates"] = [gate_dict(each) for each in told.gates]
         values["next_boot"] = view_dict(told.next_boot) if told.next_boot else None
+        values["failed"] = _plain(told.failed) if told.failed else None
     return {"told": type(told).__name__.lower(), **values}
 
 
@@ -129,6 +137,7 @@ def told_of(document: Json) -> Told:
         values["gates"] = tuple(gate_of(each) for each in values["gates"])
         boot = values["next_boot"]
         values["next_boot"] = view_of(boot) if boot else None
+        values["failed"] = Retry(**values["failed"]) if values["failed"] else None
         values["notes"] = tuple(values["notes"])
     if kind is Finished:
         values["tail"] = tuple(values["tail"])
