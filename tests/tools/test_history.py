@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -245,6 +246,13 @@ def database(path: Path, *statements: str) -> None:
     connection.close()
 
 
+_BY_STATEMENT = {
+    "newer": "PRAGMA user_version = 99",
+    "older in name": "PRAGMA user_version = 0",
+    "incomplete": "DROP TABLE attempts",
+}
+
+
 def spoil(folder: Path, how: str) -> None:
     path = file_of(folder)
     whole = with_rows(folder)
@@ -257,10 +265,8 @@ def spoil(folder: Path, how: str) -> None:
     elif how == "foreign":
         path.unlink()
         database(path, "CREATE TABLE theirs (x)")
-    elif how == "newer":
-        database(path, "PRAGMA user_version = 99")
-    elif how == "incomplete":
-        database(path, "DROP TABLE attempts")
+    elif how in _BY_STATEMENT:
+        database(path, _BY_STATEMENT[how])
     elif how == "link":
         path.rename(path.with_name("elsewhere"))
         path.symlink_to("elsewhere")
@@ -270,7 +276,10 @@ def spoil(folder: Path, how: str) -> None:
         os.chown(path, 12345, 12345)
 
 
-BAD = ("garbage", "cut", "holed", "foreign", "newer", "incomplete", "link", "writable")
+BAD = (
+    *("garbage", "cut", "holed", "foreign", "newer", "older in name", "incomplete", "link"),
+    "writable",
+)
 
 
 @pytest.mark.parametrize("how", [*BAD, "other owner"])
@@ -303,6 +312,48 @@ def test_a_file_that_cannot_be_used_is_set_aside_and_a_new_one_begun(
     assert again.builds() == (RECORD,)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE passes SET began_ns = 'text'",
+        "UPDATE passes SET reason = x'ff'",
+        "UPDATE actions SET kind = 'no such'",
+        "UPDATE builds SET kernel = '../..'",
+        "UPDATE hook_events SET ns = 'text'",
+        "UPDATE hook_events SET place = 'no such'",
+        "UPDATE attempts SET message = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_value_that_is_none_of_its_column_is_told(folder: Path, statement: str) -> None:
+    with_rows(folder)
+    fresh(folder).record_action(Action(ActionKind.HOLD, "sync", "root", "x", 1))
+    fresh(folder).record_hook_events([EVENT])
+    fresh(folder).record_attempt("abc", "x", 1)
+    database(file_of(folder), statement)
+    unknown = [each for each in everything(fresh(folder)) if isinstance(each, Unknown)]
+    assert len(unknown) == 1
+
+
+def test_an_index_that_is_not_its_tables_is_set_aside_when_it_shows(folder: Path) -> None:
+    path, page = file_of(folder), 4096
+    with_rows(folder)
+    fresh(folder).record_pass(a_pass(), [an_incident(code=f"code-{each}") for each in range(200)])
+    connection = sqlite3.connect(path)
+    (root,) = connection.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'lasting'"
+    ).fetchone()
+    connection.close()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * page + 100 : root * page] = b"\xff" * (page - 100)
+    path.write_bytes(content)
+    with contextlib.suppress(KernwardError):
+        fresh(folder).record_pass(a_pass(reason="first"), [an_incident()])
+    fresh(folder).record_pass(a_pass(reason="after"), [an_incident()])
+    found = fresh(folder).passes()
+    assert isinstance(found, tuple)
+    assert (found[0].reason, found[-1].kind) == ("after", "history")
+
+
 def test_only_the_last_files_set_aside_are_kept(folder: Path) -> None:
     with_rows(folder)
     for number in range(5):
@@ -327,6 +378,9 @@ def test_no_damage_makes_a_reader_raise_or_a_writer_give_up(data: st.DataObject)
         file_of(folder).write_bytes(bytes(whole))
         for answer in everything(fresh(folder)):
             assert isinstance(answer, (tuple, dict, Unknown))
+        with contextlib.suppress(KernwardError):
+            # What shows only in the middle of a transaction is set aside then.
+            fresh(folder).record_pass(a_pass(reason="first"))
         fresh(folder).record_pass(a_pass(reason="after"))
         found = fresh(folder).passes()
         assert isinstance(found, tuple)

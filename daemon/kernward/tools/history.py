@@ -55,7 +55,12 @@ class History:
         """Every file that was found sound, the latest first."""
         columns = ", ".join(_BUILD_COLUMNS)
         question = f"SELECT {columns} FROM builds ORDER BY last_seen_ns DESC, id DESC"
-        return self._read(lambda database: tuple(map(self._build, database.execute(question))))
+        return self._read(
+            lambda database: tuple(
+                replace(_made(BuildRecord, _BUILD_COLUMNS, row), source=self._path)
+                for row in database.execute(question)
+            )
+        )
 
     def builds_of(
         self, kernel: KernelRelease, name: str
@@ -76,10 +81,7 @@ class History:
 
     def actions(self) -> Union[tuple[Action, ...], Unknown]:
         """All of them, the latest first."""
-        found = self._rows(Action, "actions")
-        if isinstance(found, Unknown):
-            return found
-        return tuple(replace(each, kind=ActionKind(each.kind)) for each in found)
+        return self._rows(Action, "actions")
 
     def attempts(self) -> Union[Mapping[str, Attempt], Unknown]:
         """What failed, by fingerprint."""
@@ -99,12 +101,9 @@ class History:
     def _rows(self, noun: type[_T], table: str) -> Union[tuple[_T, ...], Unknown]:
         names: tuple[str, ...] = noun.__match_args__  # type: ignore[attr-defined]
         question = f"SELECT {', '.join(names)} FROM {table} ORDER BY id DESC"
-        return self._read(lambda database: tuple(noun(*row) for row in database.execute(question)))
-
-    def _build(self, row: Sequence[Any]) -> BuildRecord:
-        values = dict(zip(_BUILD_COLUMNS, row))
-        values["kernel"] = KernelRelease.parse(values["kernel"])
-        return BuildRecord(**values, source=self._path)
+        return self._read(
+            lambda database: tuple(_made(noun, names, row) for row in database.execute(question))
+        )
 
     def _read(
         self, answer: Callable[[sqlite3.Connection], tuple[_T, ...]]
@@ -159,6 +158,37 @@ class History:
 
 
 # ---- rows
+
+_TEXT, _WHOLE, _WHOLE_OR_NONE = (str,), (int,), (int, type(None))
+# What the column of a field holds.
+_HOLDS = {
+    "str": _TEXT,
+    "KernelRelease": _TEXT,
+    "ActionKind": _TEXT,
+    "int": _WHOLE,
+    "Optional[int]": _WHOLE_OR_NONE,
+}
+_HOOK_EVENT_HOLDS = (*[_TEXT] * 6, _WHOLE, _WHOLE, _TEXT)
+
+
+def _made(noun: type[_T], names: Sequence[str], row: Sequence[Any]) -> _T:
+    """The noun of a row. Raises ValueError or TypeError where a value is none of its field."""
+    held = [noun.__annotations__[name] for name in names]
+    values = dict(zip(names, _checked(row, [_HOLDS[each] for each in held])))
+    if "KernelRelease" in held:
+        values["kernel"] = KernelRelease.parse(values["kernel"])
+    if "ActionKind" in held:
+        values["kind"] = ActionKind(values["kind"])
+    return noun(**values)
+
+
+def _checked(row: Sequence[Any], holds: Sequence[tuple[type[Any], ...]]) -> Sequence[Any]:
+    """SQLite keeps anything in any column, so that a flipped bit is text in a column of numbers."""
+    for value, types in zip(row, holds):
+        if not isinstance(value, types):
+            raise TypeError(f"damaged: {value!r:.40} is not of its column")
+    return row
+
 
 _BUILD_COLUMNS = tuple(name for name in BuildRecord.__match_args__ if name != "source")
 _UPSERT_BUILD = (
@@ -215,6 +245,7 @@ def _text(text: str) -> str:
 
 
 def _hook_event(row: Sequence[Any]) -> HookEvent:
+    _checked(row, _HOOK_EVENT_HOLDS)
     hook, place, kernel, package, action, boot_id, ns, precision_ns, source = row
     return HookEvent(
         hook=hook,

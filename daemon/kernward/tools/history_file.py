@@ -35,6 +35,17 @@ _AGREEING = 10
 _SIDE_FILES = ("", "-wal", "-shm")
 _MOST_SET_ASIDE = 3
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Locked, full, read-only, a broken disk: trouble that a new file would have as well. Codes come with
+# Python 3.11; the words are the same in all versions of SQLite.
+_NOT_THE_FILE = (
+    "database is locked",
+    "database table is locked",
+    "locking protocol",
+    "database or disk is full",
+    "disk I/O error",
+    "attempt to write a readonly database",
+    "unable to open database file",
+)
 # A writer is done in milliseconds; a copy that it wrote into is made again.
 _MOST_COPIES = 5
 
@@ -115,6 +126,10 @@ class HistoryFile:
                 yield database
                 database.execute("COMMIT")
         except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
+            if type(error) is sqlite3.DatabaseError:
+                # Damage that the check does not see: an index that is not what its table is.
+                with contextlib.suppress(sqlite3.Error, OSError, ValueError):
+                    self._begun_anew(self._outside(), str(error)).close()
             raise KernwardError(
                 f"cannot write the history {self._outside()}: {error}",
                 "see that the disk has room, that it is mounted writable, and that you are root",
@@ -127,17 +142,17 @@ class HistoryFile:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         try:
             return self._prepared(path)
-        except sqlite3.OperationalError:
-            # Locked, full or read-only says nothing about the file itself.
-            raise
         except (sqlite3.DatabaseError, ValueError) as error:
-            return self._begun_anew(path, self._put_aside(path), str(error))
+            if str(error).startswith(_NOT_THE_FILE):
+                raise
+            return self._begun_anew(path, str(error))
 
-    def _begun_anew(self, path: str, aside: str, reason: str) -> sqlite3.Connection:
+    def _begun_anew(self, path: str, reason: str) -> sqlite3.Connection:
         """The new file says so itself: whoever finds the damage may not be the one to tell people."""
         import time
 
         now_ns = time.time_ns()
+        aside = self._put_aside(path)
         database = self._prepared(path)
         database.execute(NOTE_ANEW, (reason, now_ns, now_ns, aside))
         return database
@@ -227,9 +242,19 @@ def _check(database: sqlite3.Connection) -> None:
     (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
         raise ValueError(f"damaged: {state}")
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    if not tables >= set(MOST_ROWS):
-        raise ValueError("damaged: a table is missing")
+    if _tables(database) != _tables_of_this_version():
+        raise ValueError("damaged: its tables are others")
+
+
+def _tables(database: sqlite3.Connection) -> list[tuple[str, ...]]:
+    question = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    return list(database.execute(question))
+
+
+def _tables_of_this_version() -> list[tuple[str, ...]]:
+    with contextlib.closing(_connect(":memory:", 0)) as database:
+        migrate(database)
+        return _tables(database)
 
 
 def migrate(database: sqlite3.Connection, schema: Sequence[Sequence[str]] = SCHEMA) -> None:

@@ -1,6 +1,7 @@
 """The tables of the history, version by version: a file of version N gets all from step N on.
 
-Steps that were published are never changed; a new version adds a step at the end.
+Steps that were published are never changed; a new version adds a step at the end. None renames:
+how SQLite writes that into its list of tables, by which a file is known to be whole, varies.
 """
 
 from __future__ import annotations
