@@ -71,6 +71,9 @@ def shut(bus: Any) -> None:  # noqa: ANN401 (as above)
     if bus.unique_name is None:
         # Nobody waits for the greeting's answer any more.
         bus._method_return_handlers.clear()  # noqa: SLF001 (as above)
+    # dbus-fast has no socket before it has connected; dbus-next always has one.
+    if bus._sock is None:  # noqa: SLF001 (as above)
+        return
     if not bus._disconnected:  # noqa: SLF001 (as above)
         bus._finalize(EOFError("closed"))  # noqa: SLF001 (as above)
     for each in (bus._stream, bus._sock):  # noqa: SLF001 (as above)
