@@ -11,8 +11,9 @@ cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kernward
 # Debian's own: another python3 may come first on PATH.
 python=/usr/bin/python3
 # gcc and the headers are for a dependency of vmlinux-to-elf that has no wheel.
-packages="ca-certificates debian-archive-keyring dpkg-dev gcc kmod libc6-dev mmdebstrap mount
-    python3 python3-dev python3-venv shellcheck util-linux xz-utils zstd"
+packages="ca-certificates dbus debian-archive-keyring dpkg-dev gcc kmod libc6-dev man-db mmdebstrap
+    mount python3 python3-dev python3-venv scdoc shellcheck systemd systemd-container
+    util-linux xz-utils zstd"
 
 tried() {
     for wait in 5 20 0; do
