@@ -46,6 +46,8 @@ _NOT_THE_FILE = (
     "attempt to write a readonly database",
     "unable to open database file",
 )
+# Bytes 18 and 19 of a file: for writers and readers that know no log, or (2) one.
+_FORMATS = (b"\1\1", b"\2\2")
 # A writer is done in milliseconds; a copy that it wrote into is made again.
 _MOST_COPIES = 5
 
@@ -162,7 +164,11 @@ class HistoryFile:
         self._refuse_foreign()
         # Made by us with our mode before SQLite would, and never through a link.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(path, flags, 0o600))
+        with open(os.open(path, flags, 0o600), "rb") as opened:
+            head = opened.read(20)
+        if head and head[18:] not in _FORMATS:
+            # SQLite takes it for a newer one, and the file for one that may only be read.
+            raise ValueError("its format is not known")
         database = _connect(path, self._wait_s)
         try:
             migrate(database)
