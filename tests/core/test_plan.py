@@ -693,3 +693,14 @@ def test_a_build_that_was_given_up_is_told_and_not_repeated() -> None:
 def test_a_given_up_build_elsewhere_changes_nothing() -> None:
     policy = a_policy(given_up=(("tracker", OLD), ("other", K)))
     assert kinds(an_inventory(modules=(early(),)), policy) == REBUILD
+
+
+def test_what_is_built_with_a_module_that_cannot_be_built_is_left_too() -> None:
+    depends = {"alpha": ("beta",), "beta": ("gamma",)}
+    policy = a_policy(given_up=(("gamma", K),))
+    result = planned(trio(**depends), policy)
+    assert result.steps == ()
+    reasons = {
+        each.reason.split(":")[0] for each in result.unfixable if " is built with" in each.reason
+    }
+    assert reasons == {"alpha is built with beta", "beta is built with gamma"}

@@ -49,6 +49,8 @@ class _Work:
     remedies: frozenset[Remedy]
     blocked_by: tuple[Finding, ...]
     cannot_load: bool = False
+    # The module of its BUILD_DEPENDS that cannot be built.
+    lacks: str = ""
 
     @property
     def changes_file(self) -> bool:
@@ -68,7 +70,9 @@ def plan(findings: Sequence[Finding], inventory: Inventory, policy: Policy) -> P
         work = _work(subject, findings, forgotten)
         if work.remedies:
             by_kernel.setdefault(subject.kernel.release, []).append(work)
-        blocked += _blocked(work)
+    for release, works in by_kernel.items():
+        by_kernel[release] = _with_dependents_blocked(works)
+        blocked += [each for work in by_kernel[release] for each in _blocked(work)]
     for release in _order(inventory, by_kernel):
         steps += _lane(by_kernel[release])
     every_work = [work for works in by_kernel.values() for work in works]
@@ -166,9 +170,28 @@ def _is_good(subject: Subject, pair: DkmsPair) -> bool:
     return not file_troubles(subject, built)
 
 
+def _with_dependents_blocked(works: Sequence[_Work]) -> list[_Work]:
+    """What is built with a module that cannot be built cannot be built, either: dkms refuses it."""
+    done = {_name(work): work for work in works}
+    changed = True
+    while changed:
+        changed = False
+        blocked = {name for name, work in done.items() if work.blocked_by}
+        for name, work in done.items():
+            lacking = sorted(blocked & set(_depends(work)) - {name})
+            if lacking and Remedy.REBUILD in work.remedies and not work.blocked_by:
+                because = done[lacking[0]].blocked_by
+                done[name] = replace(work, blocked_by=because, lacks=lacking[0])
+                changed = True
+    return list(done.values())
+
+
 def _blocked(work: _Work) -> Iterator[Unfixable]:
     for each in work.blocked_by:
-        if _is_given_up(work.subject):
+        if work.lacks:
+            module = _name(work)
+            yield Unfixable(each, f"{module} is built with {work.lacks}: {each.next_step}")
+        elif _is_given_up(work.subject):
             yield Unfixable(each, _GIVEN_UP)
         elif each.severity is not Severity.HOLD:
             yield Unfixable(each, each.next_step)
