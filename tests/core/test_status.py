@@ -151,7 +151,7 @@ def shown(status: Any, *, alive: bool = True) -> list[str]:
 
 def test_a_quiet_daemon_is_two_lines() -> None:
     assert shown(STATUS) == [
-        "sound: idle, the next change",
+        "sound: idle, waits for the next change",
         "kernel 6.1.0-47-amd64, 1 pass, pid 4711, as of 2001-09-09T01:46:40Z",
     ]
 
@@ -252,7 +252,7 @@ def test_a_change_is_shown_and_nothing_else() -> None:
     gate = Gate("sync.service", ("dattobd",), GateState.WAIT, "a repair is due", "")
     lines = list(change_lines(STATUS, replace(STATUS, gates=(gate,), state="held")))
     assert lines == [
-        "held: idle, the next change",
+        "held: idle, waits for the next change",
         "gate  sync.service (dattobd): wait",
         "      a repair is due",
     ]

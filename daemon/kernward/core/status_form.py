@@ -15,7 +15,7 @@ from kernward.core.facts import SECOND_NS, Unknown
 from kernward.core.guarding import Gate, GateState
 from kernward.core.printable import printable
 from kernward.core.render import iso
-from kernward.core.status import SCHEMA, Progress, Status, status_dict
+from kernward.core.status import SCHEMA, Phase, Progress, Status, status_dict
 
 _WIDTH = 100
 _BAR = 20
@@ -70,10 +70,15 @@ def _head_lines(status: Status, *, alive: bool) -> Iterator[str]:
     stale = (
         " (as of the last look: something changed since)" if status.changed and status.look else ""
     )
-    yield from wrapped(f"{state}{stale}: ", f"{phase}, {status.waits_for}", 4)
+    yield from wrapped(f"{state}{stale}: ", _at_work(phase, status), 4)
     when = iso(_second(status.written_ns))
     looks = f"{status.passes} pass{'' if status.passes == 1 else 'es'}"
     yield from wrapped("", f"kernel {status.kernel}, {looks}, pid {status.pid}, as of {when}", 4)
+
+
+def _at_work(phase: str, status: Status) -> str:
+    waits = status.phase in {Phase.IDLE, Phase.WAITING, Phase.SETTLING}
+    return f"{phase}, waits for {status.waits_for}" if waits else f"{phase}: {status.waits_for}"
 
 
 def _gate_lines(gate: Gate) -> Iterator[str]:
@@ -94,7 +99,7 @@ def _verdict_lines(status: Status) -> Iterator[str]:
         about = " ".join(part for part in (module, version, kernel and f"on {kernel}") if part)
         yield from wrapped(f"{state:<6}", f"{about or 'this host'}: {', '.join(codes)}", 6)
     if sound:
-        yield f"sound {sound} of the rest" if sound > 1 else "sound 1 other"
+        yield f"sound  {sound} module{'' if sound == 1 else 's'} on their kernels"
 
 
 def _plan_lines(status: Status) -> Iterator[str]:
@@ -123,7 +128,7 @@ def change_lines(before: Optional[Status], now: Status) -> Iterator[str]:
         return
     if (before.phase, before.waits_for, before.state) != (now.phase, now.waits_for, now.state):
         state = _WORDS.get(now.state, now.state)
-        yield from wrapped(f"{state}: ", f"{now.phase.value}, {now.waits_for}", 4)
+        yield from wrapped(f"{state}: ", _at_work(now.phase.value, now), 4)
     if now.progress is not None and now.progress != before.progress:
         yield progress_text(now.progress)[:_WIDTH]
     told = {each.service: each for each in before.gates}
