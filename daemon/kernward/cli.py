@@ -321,21 +321,23 @@ def _timeline(options: argparse.Namespace) -> int:
     from kernward.core.render import timeline_lines  # noqa: PLC0415
     from kernward.core.timeline import story  # noqa: PLC0415
     from kernward.errors import SettingsInvalidError  # noqa: PLC0415
+    from kernward.recorded import with_records  # noqa: PLC0415
 
-    seen, *_ = _look(options)
+    seen, machine, _ = _look(options)
+    inventory = with_records(machine, seen.inventory)
     release = _release(options.release, "timeline")
     assert isinstance(release, KernelRelease)  # noqa: S101 (for the type checker)
-    kernel = seen.inventory.kernel(release)
+    kernel = inventory.kernel(release)
     if kernel is None:
-        here = ", ".join(str(each.release) for each in seen.inventory.kernels)
+        here = ", ".join(str(each.release) for each in inventory.kernels)
         raise SettingsInvalidError(f"nothing of {release} is here", f"here are: {here}")
-    entries = story(seen.inventory, kernel)
+    entries = story(inventory, kernel)
     if options.json:
         _print_json(timeline_dict(kernel, entries))
     else:
         _print_lines(timeline_lines(kernel, entries))
-        _print_blind(seen.inventory)
-    return BLIND if _is_blind(seen.inventory) else SOUND
+        _print_blind(inventory)
+    return BLIND if _is_blind(inventory) else SOUND
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -251,7 +251,7 @@ def history(options: Options) -> int:
 
     from kernward.core.durations import Duration
     from kernward.core.facts import SECOND_NS
-    from kernward.core.history_form import Asked, Chronicle, chosen, history_dict, history_lines
+    from kernward.core.history_form import Asked, Chronicle, history_dict, history_lines
     from kernward.tools.history import History
     from kernward.tools.root import Root
 
@@ -266,11 +266,10 @@ def history(options: Options) -> int:
     asked = Asked(since_ns, frozenset(options.kernel), frozenset(options.module), options.limit)
     kept = History(Root(options.root))
     chronicle = Chronicle(kept.incidents(), kept.passes(), kept.actions(), kept.builds())
-    shown = chosen(chronicle, asked)
     if options.json:
-        _print_json(history_dict(shown, asked))
+        _print_json(history_dict(chronicle, asked))
     else:
-        _print_lines(history_lines(shown, asked))
+        _print_lines(history_lines(chronicle, asked))
     for each in chronicle.troubles:
         print(f"kernward: {each.what}: {each.reason}", file=sys.stderr)
     return BLIND if chronicle.troubles else SOUND
