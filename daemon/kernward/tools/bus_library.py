@@ -26,8 +26,10 @@ try:
 
     from kernward.tools.bus_reader import BoundedBus as _Bus
 except ImportError:
-    import dbus_fast as _library  # type: ignore[import-not-found, no-redef]
-    from dbus_fast.aio import MessageBus as _Bus  # type: ignore[import-not-found, no-redef]
+    import dbus_fast as _library  # type: ignore[import-not-found, no-redef]  # noqa: TID251
+    from dbus_fast.aio import (  # type: ignore[import-not-found, no-redef]  # noqa: TID251
+        MessageBus as _Bus,
+    )
 finally:
     del _modules["gi"]
     if _gi is not None:
