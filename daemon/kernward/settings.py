@@ -200,6 +200,7 @@ class _Found:
                 load=self._names["load"],
                 kernels=chosen.kernels,
                 modules=chosen.modules,
+                unsound_loaded=gate.unsound_loaded.value if gate.unsound_loaded else None,
                 build_room_bytes=limits.build_room_mib << 20,
             ),
             limits=limits,
