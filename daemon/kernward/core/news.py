@@ -28,7 +28,8 @@ def looked(before: Optional[Mapping[str, Any]], seen: Seen) -> Iterator[Message]
         if not known and each["severity"] in _TOLD:
             yield _finding(Event.FINDING_NEW, _TOLD[each["severity"]], each)
     for key, each in old.items():
-        if key not in new and each["severity"] in _TOLD:
+        is_told = key in new and new[key]["severity"] in _TOLD
+        if each["severity"] in _TOLD and not is_told:
             yield _finding(Event.FINDING_RESOLVED, None, each)
 
 
