@@ -23,6 +23,7 @@ from kernward.tools.trusted import (
     make_folder,
     put_trusted,
     read_trusted,
+    remove_trusted,
     trouble,
 )
 
@@ -33,11 +34,19 @@ _LARGEST = 64 << 20
 
 
 def write_status(root: Root, status: Status) -> None:
-    """Publish it: a reader sees the one before or this one. Raises OSError."""
+    """Publish it: a reader sees the one before or this one. Raises OSError.
+
+    Where that fails the one before is taken away: a gate must not go by what is true no more.
+    """
     import json  # noqa: PLC0415 (the daemon has it anyway; a gate that only probes has not)
 
-    make_folder(root, FOLDER, 0o755)
-    put_trusted(root, STATUS_PATH, json.dumps(status_dict(status)).encode(), 0o644)
+    try:
+        make_folder(root, FOLDER, 0o755)
+        put_trusted(root, STATUS_PATH, json.dumps(status_dict(status)).encode(), 0o644)
+    except OSError:
+        with contextlib.suppress(OSError):
+            remove_trusted(root, STATUS_PATH)
+        raise
 
 
 def read_status(root: Root) -> Union[Status, Unknown]:
