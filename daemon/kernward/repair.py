@@ -12,7 +12,7 @@ from kernward.core.facts import Unknown
 from kernward.core.outcomes import Report
 from kernward.core.policy import Policy
 from kernward.core.steps import Plan
-from kernward.cycle import look, repair
+from kernward.cycle import Look, look, repair
 from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
 from kernward.execute import Observer
 from kernward.machine import Machine
@@ -27,30 +27,36 @@ def repair_host(
     agreed: Callable[[Plan], bool],
     on_wait: Callable[[str], None],
 ) -> Report:
-    """One repair. ``agreed`` is asked once, and only when there is something to do.
+    """One repair. ``agreed`` is asked once for each plan, and only when there is something to do.
 
-    Consent is asked for before the locks are taken (nobody else has to wait for an answer); the
-    look that counts is taken after. Raises LockHeldError when a lock is not free within the limit,
+    Consent is asked for before the locks are taken (nobody else has to wait for an answer), and
+    again where another plan has come of the wait for them. Raises LockHeldError when a lock is not free within the limit,
     SettingsInvalidError without root's rights.
     """
     if os.geteuid() != 0:
         raise SettingsInvalidError("repair writes where only root may", "sudo kernward repair")
     seen = look(machine, policy)
-    unchanged = Report(seen.findings, seen.plan, (), seen.findings, seen.verdict)
     if not seen.plan.steps:
         _tidy(machine)
     if not seen.plan.steps or not agreed(seen.plan):
         machine.memory.save()
-        return unchanged
+        return _unchanged(seen)
     with _alone(machine, on_wait):
         try:
-            report = repair(machine, policy, look(machine, policy), observer)
+            counts = look(machine, policy)
+            if counts.plan.steps != seen.plan.steps and not agreed(counts.plan):
+                return _unchanged(counts)
+            report = repair(machine, policy, counts, observer)
         finally:
             # A build that could not be put in place, or that an interruption left no time for.
             with contextlib.suppress(OSError, KernwardError):
                 clean_leftovers(machine)
     machine.memory.save()
     return report
+
+
+def _unchanged(seen: Look) -> Report:
+    return Report(seen.findings, seen.plan, (), seen.findings, seen.verdict)
 
 
 def _tidy(machine: Machine) -> None:
