@@ -177,6 +177,21 @@ class Event(enum.Enum):
         Level.NOTICE,
         "{service} was started: {reason}",
     )
+    GUARD_PLACED = (
+        "0c1e5a40bac84f76bb4f070efb050a47",
+        Level.NOTICE,
+        "{service} is guarded from now on and needs {module}: {reason}",
+    )
+    GUARD_TAKEN_AWAY = (
+        "0af2074c64b546e2a3c5f448dc9f2f9d",
+        Level.NOTICE,
+        "{service} is not guarded any more: {reason}",
+    )
+    LEFT_UNDONE = (
+        "39ed20cf02cc4249a0c3530c706449b2",
+        Level.WARNING,
+        "not done: {reason}",
+    )
 
     def __init__(self, message_id: str, level: Level, sentence: str) -> None:
         self.message_id = message_id
