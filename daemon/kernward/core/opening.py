@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Optional, TypeVar, Union
 
 from kernward.core.facts import SECOND_NS, FileTimes, Unknown
-from kernward.core.guarding import Gate, GateState, Hold, Lease
+from kernward.core.guarding import Gate, GateState, Guard, Hold, Lease
 from kernward.core.nouns import dataclass, replace
 from kernward.core.status import Phase, Status
 
@@ -18,9 +18,9 @@ from kernward.core.status import Phase, Status
 # upgrade of the package, the look that a new guard asks for.
 PATIENCE_S = 60.0
 # Clocks are corrected by a little all the time; by more they were set back, and no lease outlives that.
-_CLOCK_CORRECTION_NS = 60 * SECOND_NS
+CLOCK_CORRECTION_NS = 60 * SECOND_NS
 _SETTLED = (Phase.IDLE, Phase.WAITING)
-_Word = TypeVar("_Word", Gate, Hold, Lease)
+_Word = TypeVar("_Word", Gate, Guard, Hold, Lease)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _gate(service: str, state: GateState, reason: str, next_step: str) -> Gate:
 
 def _fits(lease: Lease, present: Present) -> bool:
     """Of this boot and kernel, not over, and the modules are still those that it was given for."""
-    begun = lease.granted_ns - _CLOCK_CORRECTION_NS <= present.now_ns
+    begun = lease.granted_ns - CLOCK_CORRECTION_NS <= present.now_ns
     over = lease.until_ns is not None and lease.until_ns <= present.now_ns
     same = all(present.loaded.get(name, "") == version for name, version in lease.srcversions)
     here = (lease.boot_id, lease.kernel) == (present.boot_id, present.kernel)
