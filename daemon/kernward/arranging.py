@@ -1,7 +1,7 @@
-"""Before a reboot, outside the daemon's confinement: the boot loader's default, and who is told.
+"""What is arranged outside the daemon's confinement: the boot loader's default, who is told, guards.
 
-Belongs here: a pass that makes both as a look of now wants them, in order. Not here: when it runs
-(rebooting.py), what is wanted (core/reboot.py), how it is done (tools/).
+Belongs here: passes that make these as a look of now wants them, in order. Not here: when they run
+(rebooting.py, service.py), what is wanted (core/reboot.py, posting.py), how it is done (tools/).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Optional, Union
 from kernward.core.boot_default import ChangedDefault
 from kernward.core.facts import Unknown
 from kernward.core.messages import Event, message
+from kernward.core.nouns import replace
 from kernward.core.reboot import (
     NextBootView,
     RestoreDefault,
@@ -19,6 +20,7 @@ from kernward.core.reboot import (
     boot_default,
 )
 from kernward.core.seen import Seen
+from kernward.posting import carry_out, due_postings
 from kernward.tools.announce import announce
 from kernward.tools.boot_default import (
     NotDone,
@@ -27,6 +29,7 @@ from kernward.tools.boot_default import (
     restore_default,
     set_default,
 )
+from kernward.tools.guards import guards
 from kernward.tools.journal import send
 from kernward.tools.run import run
 from kernward.worker import Host, decide, next_boot_of, seen_of
@@ -48,6 +51,21 @@ def arrange_reboot(host: Host) -> Seen:
     known = _arrange_default(host, view, known, notes)
     _announce(host, announcement(view, known), notes)
     return seen_of(host, decided, (), notes)
+
+
+def arrange_guards(host: Host) -> Seen:
+    """Guard the services that settings and profiles name, then look with these guards.
+
+    What could not be done is a note.
+    """
+    notes: list[str] = []
+    due = due_postings(host.root, host.settings, decide(host, notes).seen.inventory.modules)
+    if isinstance(due, tuple):
+        notes += carry_out(host.root, run, due, send)
+    guarded = replace(host, guards=guards(host.root))
+    decided = decide(guarded, notes)
+    host.machine.memory.save()
+    return seen_of(guarded, decided, (), notes)
 
 
 def _arrange_default(

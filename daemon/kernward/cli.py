@@ -205,8 +205,9 @@ _ARGUMENTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "daemon": (_SETTINGS,),
     "gate": (_SERVICE,),
     "pass": (
-        ("kind", {"choices": ("look", "repair", "boot", "record")}),
+        ("kind", {"choices": ("look", "repair", "boot", "guard", "record")}),
         ("--again", {"action": "store_true"}),
+        ("--only", {"default": ""}),
         ("rest", {"nargs": "*"}),
         _SETTINGS,
     ),

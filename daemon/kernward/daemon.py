@@ -16,12 +16,10 @@ from typing import Any, Optional, Union
 
 from kernward import __version__
 from kernward.bus import BusService
+from kernward.bus_verbs import Verbs
 from kernward.core.choices import Schedule, Settings
 from kernward.core.facts import Unknown, Window
-from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event, message
-from kernward.core.opening import about
-from kernward.core.records import ActionKind
 from kernward.core.settle import Settling
 from kernward.core.status import Phase, Status
 from kernward.doorkeeper import Doorkeeper
@@ -30,6 +28,7 @@ from kernward.observe import Observer
 from kernward.passes import Passes, own_command
 from kernward.rebooting import Rebooting
 from kernward.report import Reporter
+from kernward.scheduling import Around, Scheduler
 from kernward.service import Parts, Service
 from kernward.settings import Chosen, check_window, read_settings
 from kernward.standing import Hands, Standing
@@ -77,9 +76,9 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
     send = journal.report
     connection = Connection()
     system = System(connection)
-    passes = Passes(own_command())
+    passes = Passes(own_command(), settings_file)
     words = Words(root, boot_id(root), os.uname().release, send)
-    verbs = _Verbs(words, passes)
+    verbs = Verbs(root, words, passes)
     bus = BusService(connection, Polkit(connection), verbs)
     rebooting = Rebooting(system, passes.settle_boot, lambda: _is_arranged(root), send)
     standing = Standing(
@@ -97,9 +96,8 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
         _first_status(root),
     )
     observer = Observer(lambda: _busy(root), Settling(settings.schedule.settle_s))
-    service = Service(
-        Parts(observer, passes, standing, lambda: _waiting(root), _load, _window), settings
-    )
+    scheduler = Scheduler(Around(lambda: _waiting(root), _load, _window), standing.tell)
+    service = Service(Parts(observer, passes, standing, scheduler), settings)
     verbs.service, verbs.standing = service, standing
     reload = _Reload(root, settings_file, service, send)
     standing.publish()
@@ -113,13 +111,15 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
     )
     stopped = _on_signals(reload)
     tasks = [connection.run(), bus.run(), _watchdog(), _work(service, system, standing)]
+    reason = "a part of it ended by itself"
     try:
         await _until_first(stopped, tasks)
+        reason = "asked to"
     finally:
         journal.notify(STOPPING="1", STATUS="stopping; gates are closed")
         observer.close()
         rebooting.close()
-        send(message(Event.DAEMON_STOPPED, reason="asked to"))
+        send(message(Event.DAEMON_STOPPED, reason=reason))
 
 
 async def _work(service: Service, system: System, standing: Standing) -> None:
@@ -200,65 +200,9 @@ class _Reload:
             self._service.take_settings(settings)
             files = ", ".join(settings.sources) or "no file, as shipped"
             self._send(message(Event.SETTINGS_RELOADED, reason=files))
-        journal.notify(READY="1")
-
-
-class _Verbs:
-    """What people ask for over the bus."""
-
-    service: Service
-    standing: Standing
-
-    def __init__(self, words: Words, passes: Passes) -> None:
-        self._words = words
-        self._passes = passes
-
-    async def check(self, caller: str) -> None:
-        """Look now."""
-        del caller
-        self.service.check()
-
-    async def repair(self, caller: str) -> None:
-        """Repair now."""
-        await self._record(ActionKind.REPAIR, "", caller, "")
-        self.service.repair()
-
-    async def approve(self, caller: str) -> None:
-        """Go on with the plan that waits."""
-        approved = self.service.approve()
-        if not approved:
-            raise KernwardError("there is no plan to approve", "kernward status")
-        self.standing.tell(message(Event.REPAIR_APPROVED, who=caller))
-        await self._record(ActionKind.APPROVE, approved, caller, "")
-
-    async def hold(self, service: str, reason: str, caller: str) -> None:
-        """Let it not start."""
-        self._words.hold(service, reason, caller)
-        self.service.wake()
-        await self._record(ActionKind.HOLD, service, caller, reason)
-
-    async def unhold(self, service: str, caller: str) -> None:
-        """End that."""
-        if not self._words.unhold(service, caller):
-            raise KernwardError(f"{service} is neither held nor released", "kernward status")
-        self.service.wake()
-        await self._record(ActionKind.HOLD_ENDED, service, caller, "")
-
-    async def release(self, service: str, reason: str, seconds: Optional[int], caller: str) -> None:
-        """Let it start all the same."""
-        gate = about(service, self.standing.status.gates)
-        if gate is None:
-            gate = Gate(service, (), GateState.WAIT, "", "")
-        self._words.release(service, reason, caller, seconds or 0, gate)
-        self.service.wake()
-        await self._record(ActionKind.RELEASE, service, caller, reason)
-
-    async def _record(self, kind: ActionKind, subject: str, who: str, why: str) -> None:
-        try:
-            await self._passes.record(kind.value, subject, who, why)
-        except KernwardError as error:
-            # It is done, and in the journal; only the history does not have it.
-            self.standing.tell(message(Event.PASS_FAILED, reason=error.message))
+        finally:
+            # systemd waits for it, whatever came of the files.
+            journal.notify(READY="1")
 
 
 # ---- what the loop asks

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from kernward.errors import KernwardError, SettingsInvalidError
 
@@ -71,18 +71,18 @@ def _passed(options: Options, tell: Any) -> Told:
     if options.kind == "look":
         from kernward.worker import look_once
 
-        return look_once(host, "the daemon's")
-    if options.kind == "boot":
-        from kernward.arranging import arrange_reboot
+        return look_once(host, " ".join(options.rest))
+    if options.kind in {"boot", "guard"}:
+        from kernward.arranging import arrange_guards, arrange_reboot
 
-        return arrange_reboot(host)
+        return arrange_reboot(host) if options.kind == "boot" else arrange_guards(host)
     import threading
 
     from kernward.worker import repair_once
 
     stopping = threading.Event()
     _stop_on_sigterm(stopping)
-    return repair_once(host, tell, stopping, again=options.again)
+    return repair_once(host, tell, stopping, again=options.again, only=options.only)
 
 
 def _stop_on_sigterm(stopping: threading.Event) -> None:
@@ -223,6 +223,7 @@ def unguard(options: Options) -> int:
     """Take guards away again."""
     from kernward.core.facts import Unknown
     from kernward.guard import unguard_verb
+    from kernward.posting import remember_ended
     from kernward.tools.guards import guards
     from kernward.tools.root import Root
     from kernward.tools.run import run
@@ -230,8 +231,8 @@ def unguard(options: Options) -> int:
     _only_root("unguard")
     root = Root("/")
     names = [options.service] if options.service else []
+    known = guards(root)
     if options.all:
-        known = guards(root)
         if isinstance(known, Unknown):
             raise KernwardError(f"{known.what}: {known.reason}", "look there, then repeat")
         names = [each.service for each in known]
@@ -239,7 +240,20 @@ def unguard(options: Options) -> int:
         raise SettingsInvalidError("unguard which service?", "kernward unguard SERVICE, or --all")
     for name in names:
         _print_lines(unguard_verb(root, run, name))
+    left = guards(root)
+    ended = set(known) - set(left) if isinstance(known, tuple) and isinstance(left, tuple) else ()
+    remember_ended(root, _named(root), ended)
     return SOUND
+
+
+def _named(root: Root) -> Optional[Settings]:
+    """None: they cannot be read, which keeps nobody from ending a guard."""
+    from kernward.settings import Chosen, read_settings
+
+    try:
+        return read_settings(root, Chosen())
+    except SettingsInvalidError:
+        return None
 
 
 # ---- what is kept

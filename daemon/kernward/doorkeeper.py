@@ -13,7 +13,7 @@ from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass
-from kernward.core.opening import about
+from kernward.core.opening import about, template_of
 from kernward.tools.gate_marks import clear_refused, mark_refused, refused
 from kernward.tools.root import Root
 from kernward.tools.systemd import System, UnitState
@@ -32,8 +32,10 @@ class Doorkeeper:
     async def apply(self, gates: Collection[Gate], released: frozenset[str]) -> None:
         """``released``: services that run by an admin's word."""
         for gate in gates:
-            if gate.unsound_loaded and gate.stop and gate.service not in released:
-                await self._stop(gate)
+            if gate.unsound_loaded and gate.stop:
+                for service in await self._named(gate.service):
+                    if not {service, template_of(service)} & released:
+                        await self._stop(service, gate)
         for service in sorted(self._turned_away()):
             # An instance goes by the gate of its template.
             own = about(service, gates)
@@ -47,23 +49,32 @@ class Doorkeeper:
             # They stay where they are: an admin's own start asks the gate as well.
             return frozenset()
 
-    async def _stop(self, gate: Gate) -> None:
-        state = await self.system.unit_state(gate.service)
+    async def _named(self, service: str) -> tuple[str, ...]:
+        """The service, or the instances of a template."""
+        if "@." not in service:
+            return (service,)
+        found = await self.system.unit_names(service.replace("@.", "@*."))
+        # Not told: asked again after the next look, as the stop itself would be.
+        names = () if isinstance(found, Unknown) else found
+        return tuple(each for each in names if each != service)
+
+    async def _stop(self, service: str, gate: Gate) -> None:
+        state = await self.system.unit_state(service)
         if isinstance(state, UnitState) and state.active not in _RUNS:
             return
         # First the mark: whoever is killed between the two has a service that is started again.
-        for trouble in self._mark(gate):
+        for trouble in self._mark(service, gate):
             self.send(trouble)
-        failed = await self.system.stop_unit(gate.service)
+        failed = await self.system.stop_unit(service)
         reason = gate.reason if failed is None else f"{gate.reason}; but {failed.reason}"
-        self.send(message(Event.SERVICE_STOPPED, service=gate.service, reason=reason))
+        self.send(message(Event.SERVICE_STOPPED, service=service, reason=reason))
 
-    def _mark(self, gate: Gate) -> Iterator[Message]:
+    def _mark(self, service: str, gate: Gate) -> Iterator[Message]:
         try:
-            mark_refused(self.root, gate.service, gate.reason)
+            mark_refused(self.root, service, gate.reason)
         except OSError as error:
             reason = f"{gate.reason}; it will not be started again by itself ({error.strerror})"
-            yield message(Event.GATE_CLOSED, service=gate.service, reason=reason)
+            yield message(Event.GATE_CLOSED, service=service, reason=reason)
 
     async def _start(self, service: str, gate: Gate) -> None:
         failed = await self.system.start_unit(service)

@@ -23,6 +23,10 @@ _SUFFIX = ".service"
 _MILESTONES = frozenset({"sysinit.target", "basic.target", "kernward.service"})
 
 
+class TooEarlyError(KernwardError):
+    """The service starts before any gate can be asked."""
+
+
 def guard_verb(
     root: Root, run: Run, profiles: Iterable[Profile], service: str, modules: Sequence[str]
 ) -> list[str]:
@@ -105,7 +109,7 @@ def _refuse_early(run: Run, service: str) -> None:
     # systemd tells nothing of a template; any instance is ordered as the others are.
     chain = units.started_before(run, service.replace("@.", "@any."), _MILESTONES)
     if chain:
-        raise KernwardError(
+        raise TooEarlyError(
             f"{service} starts too early in the boot to wait for a gate: {' before '.join(chain)}",
             "for such a module the decision falls before the reboot; guard what starts later",
         )

@@ -81,7 +81,8 @@ class Observer:
     """Collects events from ``start`` to ``close``; ``wait`` gives what they add up to.
 
     ``busy`` names who changes packages now, "" for nobody. ``trouble``: events cannot be had, and
-    the folders are compared every 30 seconds instead. ``waits_for``: words for the status line.
+    the folders are compared every 30 seconds instead. ``waits_for``: words for the status line,
+    ``waits_changed`` is called when they are others.
     ``stirred`` is called at the first event of each burst: what was seen may be true no more.
     """
 
@@ -92,7 +93,8 @@ class Observer:
         watched: Sequence[Watched] = WATCHED,
         poll_s: float = POLL_S,
     ) -> None:
-        self._busy, self._settling, self._poll_s = busy, settling, poll_s
+        self._busy, self._poll_s = busy, poll_s
+        self.settling = settling
         self._patterns = tuple(each.pattern for each in watched)
         self._watcher = Watcher(self._seen, self._lost, self._refresh)
         self._mount_watch = MountWatch(self._mounts_changed)
@@ -107,6 +109,7 @@ class Observer:
         self.trouble: Optional[Unknown] = None
         self.waits_for = ""
         self.stirred: Callable[[], None] = _nothing
+        self.waits_changed: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Begin to watch; the start itself counts as a change."""
@@ -151,13 +154,16 @@ class Observer:
             self._woken.clear()
             self._watcher.read()
             burst, seconds = self._burst, None
-            self.waits_for = "a change"
+            waits_for = "a change"
             if burst is not None:
-                self._burst, wait = settle(burst, self.now(), self._busy(), self._settling)
+                self._burst, wait = settle(burst, self.now(), self._busy(), self.settling)
                 if wait is None:
                     self._burst = None
                     return burst.change
-                seconds, self.waits_for = wait.seconds, wait.text
+                seconds, waits_for = wait.seconds, wait.text
+            if waits_for != self.waits_for:
+                self.waits_for = waits_for
+                self.waits_changed()
             await self._woken_within(seconds)
 
     async def _woken_within(self, seconds: Optional[float]) -> None:

@@ -31,32 +31,52 @@ Listener = Callable[[Told], None]
 
 @dataclass(frozen=True)
 class Passes:
-    """``own`` is the command that starts this program. All raise KernwardError."""
+    """``own`` is the command that starts this program, ``settings_file`` what it was told to read
+    instead of the installed settings. All raise KernwardError.
+    """
 
     own: Sequence[str]
+    settings_file: Optional[str] = None
 
-    async def look(self) -> Seen:
-        """See what is true now."""
-        return await self._run((*self.own, "pass", "look"), _LOOK_LIMIT_S, lambda _told: None)
+    async def look(self, reason: str) -> Seen:
+        """See what is true now. ``reason`` is for the record."""
+        asked = (*self._pass("look"), "--", printable(reason))
+        return await self._run(asked, _LOOK_LIMIT_S, lambda _told: None)
 
-    async def repair(self, listener: Listener, *, again: bool) -> Seen:
-        """Carry out the plan; what is seen afterwards. ``again``: builds that failed before, too."""
-        asked = (*self.own, "pass", "repair", *(("--again",) if again else ()))
-        return await self._run(self._outside(asked), _REPAIR_LIMIT_S, listener)
+    async def repair(self, listener: Listener, *, again: bool, only: str = "") -> Seen:
+        """Carry out the plan; what is seen afterwards. ``again``: builds that failed before, too.
+
+        ``only``: no other plan than this one, which was approved.
+        """
+        options = (*(("--again",) if again else ()), *(("--only", only) if only else ()))
+        asked = (*self._pass("repair"), *options)
+        return await self._run(_outside(asked, _REPAIR_LIMIT_S), _REPAIR_LIMIT_S, listener)
 
     async def settle_boot(self) -> Seen:
-        """Set or restore the boot loader's default, as the last look wants it."""
-        asked = (*self.own, "pass", "boot")
-        return await self._run(self._outside(asked), _NOTE_LIMIT_S, lambda _told: None)
+        """Set or restore the boot loader's default, as a look of now wants it."""
+        return await self._arrange("boot")
+
+    async def settle_guards(self) -> Seen:
+        """Guard what settings and profiles name; what is seen with these guards."""
+        return await self._arrange("guard")
+
+    async def _arrange(self, kind: str) -> Seen:
+        asked = _outside(self._pass(kind), _LOOK_LIMIT_S)
+        return await self._run(asked, _LOOK_LIMIT_S, lambda _told: None)
 
     async def record(self, action: str, service: str, who: str, why: str) -> None:
         """Put an admin's deed into the history."""
-        asked = (*self.own, "pass", "record", "--", action, service, who, why)
-        await follow(asked, lambda _line: None, _NOTE_LIMIT_S)
+        asked = (*self._pass("record"), "--", action, service, who, why)
+        reader = _Reader(lambda _told: None)
+        ended = await follow(asked, reader.line, _NOTE_LIMIT_S)
+        if reader.failed is not None:
+            raise KernwardError(reader.failed.message, reader.failed.hint)
+        if ended.code != 0:
+            raise KernwardError(f"not recorded: {_end_of(ended)}", "journalctl -u kernward")
 
-    def _outside(self, argv: Sequence[str]) -> tuple[str, ...]:
-        kept = [f"{name}={os.environ[name]}" for name in ("PYTHONPATH", "TZ") if name in os.environ]
-        return transient(argv, _REPAIR_LIMIT_S, kept)
+    def _pass(self, kind: str) -> tuple[str, ...]:
+        file = ("--settings", self.settings_file) if self.settings_file else ()
+        return (*self.own, "pass", kind, *file)
 
     async def _run(self, argv: Sequence[str], limit_s: float, listener: Listener) -> Seen:
         reader = _Reader(listener)
@@ -68,6 +88,11 @@ class Passes:
                 f"the pass told nothing: {_end_of(ended)}", "journalctl -u kernward"
             )
         return reader.seen
+
+
+def _outside(argv: Sequence[str], limit_s: float) -> tuple[str, ...]:
+    kept = [f"{name}={os.environ[name]}" for name in ("PYTHONPATH", "TZ") if name in os.environ]
+    return transient(argv, limit_s, kept)
 
 
 class _Reader:

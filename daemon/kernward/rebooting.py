@@ -14,6 +14,7 @@ from kernward.core.choices import Reboot
 from kernward.core.facts import Unknown
 from kernward.core.messages import Event, Message, message
 from kernward.core.reboot import AtWork, NextBootView, announcement, inhibition
+from kernward.core.seen import Seen
 from kernward.errors import KernwardError
 from kernward.tools.systemd import Inhibitor, System
 
@@ -28,7 +29,7 @@ class Rebooting:
     def __init__(
         self,
         system: System,
-        arrange: Callable[[], Awaitable[object]],
+        arrange: Callable[[], Awaitable[Seen]],
         arranged: Callable[[], bool],
         send: Callable[[Message], None],
     ) -> None:
@@ -39,7 +40,7 @@ class Rebooting:
         self._inhibitor: Optional[Inhibitor] = None
         self._told = False
         self._since_s: Optional[float] = None
-        self._arranged = ""
+        self._arranged = self._told_of = ""
 
     @property
     def held_off_s(self) -> float:
@@ -96,15 +97,15 @@ class Rebooting:
             self._inhibitor.close()
             self._inhibitor = None
 
-    async def arrange(self, view: NextBootView, settings: Reboot) -> None:
-        """Once for every new state of the next boot, while nothing is being repaired."""
+    async def arrange(self, view: NextBootView, settings: Reboot) -> tuple[str, ...]:
+        """Once for every new state of the next boot; what could not be done, in words."""
         told = announcement(view)
         wanted = f"{view.kernel} {view.outlook} {view.sound[:1]} {told} {settings!r}"
         needed = bool(told) or self._is_arranged()
         if wanted == self._arranged or not needed:
-            return
-        self._arranged = wanted
-        if told:
+            return ()
+        if told and wanted != self._told_of:
+            self._told_of = wanted
             self._send(
                 message(
                     Event.NEXT_BOOT_UNSOUND,
@@ -115,6 +116,8 @@ class Rebooting:
                 )
             )
         try:
-            await self._arrange()
+            seen = await self._arrange()
         except KernwardError as error:
-            self._send(message(Event.PASS_FAILED, reason=f"{error.message} ({error.hint})"))
+            return (f"the next boot could not be arranged: {error.message} ({error.hint})",)
+        self._arranged = wanted
+        return seen.notes

@@ -1,30 +1,30 @@
 """The loop: a settled change → a look → a repair when it is due → the next change. One at a time.
 
-Belongs here: order and timing. Not here: what a pass does (worker.py), whether a repair may begin
-(core/schedule.py), what is known and what follows from it (standing.py). Whatever ends the daemon
-leaves the gates closed.
+Belongs here: order. Not here: what a pass does (worker.py), when a repair may begin (scheduling.py),
+what is known and what follows from it (standing.py). Whatever ends the daemon leaves the gates
+closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Optional, Union
 
-from kernward.core.attempts import Attempts, retry, with_failure
-from kernward.core.choices import Schedule, Settings
-from kernward.core.facts import SECOND_NS, Unknown, Window
+from kernward.core.choices import Settings
+from kernward.core.facts import SECOND_NS, Unknown
 from kernward.core.messages import Event, message
-from kernward.core.nouns import dataclass, replace
-from kernward.core.schedule import Circumstances, Go, PutOff, decide
+from kernward.core.nouns import dataclass
+from kernward.core.schedule import Go, PutOff
 from kernward.core.seen import Seen
-from kernward.core.settle import Change, Reason
+from kernward.core.settle import Change, Reason, Settling
 from kernward.core.status import Phase
 from kernward.errors import KernwardError
 from kernward.observe import POLL_S, Observer
 from kernward.passes import Passes
-from kernward.standing import Standing, modules_of
+from kernward.scheduling import Scheduler, modules_of
+from kernward.standing import Standing
 
 # A look that failed is tried again: at once by any change, else after these.
 _RETRY_S = (10.0, 30.0, 120.0, 600.0)
@@ -32,16 +32,12 @@ _RETRY_S = (10.0, 30.0, 120.0, 600.0)
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop puts in sequence. ``waiting``: services whose start waits now. ``load``: the
-    load average per processor. ``window``: the maintenance window, None where none is set.
-    """
+    """What the loop puts in sequence."""
 
     observer: Observer
     passes: Passes
     standing: Standing
-    waiting: Callable[[], tuple[str, ...]]
-    load: Callable[[], float]
-    window: Callable[[Schedule], Awaitable[Union[Window, Unknown, None]]]
+    scheduler: Scheduler
 
 
 class Service:
@@ -51,14 +47,14 @@ class Service:
         self._parts = parts
         self._settings = settings
         self._standing = parts.standing
+        self._scheduler = parts.scheduler
         self._woken = asyncio.Event()
-        self._approved = ""
-        self._asked = False
         self._failures = 0
-        self._due_since_ns = 0
-        self._attempts: Attempts = {}
         self._trouble: Optional[Unknown] = None
+        # Guards that were to be placed or taken away when that was last tried.
+        self._posted: tuple[str, ...] = ()
         parts.observer.stirred = self._stirred
+        parts.observer.waits_changed = self._tell_what_settles
 
     # ------------------------------------------------------------------ from outside
 
@@ -68,15 +64,16 @@ class Service:
 
     def repair(self) -> None:
         """Carry out the plan now, builds that failed before as well."""
-        self._asked = True
+        self._scheduler.ask()
         self._woken.set()
 
     def approve(self) -> str:
         """Let exactly the plan of now begin; its id, "" where there is nothing to approve."""
         seen = self._standing.seen
-        self._approved = seen.plan_id if seen is not None else ""
+        if seen is None or self._standing.status.phase is Phase.REPAIRING:
+            return ""
         self._woken.set()
-        return self._approved
+        return self._scheduler.approve(seen)
 
     def wake(self) -> None:
         """Something that is decided upon has changed: a lease, a service that waits."""
@@ -85,6 +82,8 @@ class Service:
     def take_settings(self, settings: Settings) -> None:
         """Go by these from now on."""
         self._settings = settings
+        self._posted = ()
+        self._parts.observer.settling = Settling(settings.schedule.settle_s)
         self._parts.observer.note(Reason.SETTINGS)
 
     # ------------------------------------------------------------------ the loop
@@ -108,16 +107,27 @@ class Service:
             if change is not None:
                 return _brief(change)
             seen = self._standing.seen
-            if seen is None or _is_past(seen.retry_at_ns):
+            if not self._parts.observer.pending and (seen is None or _is_past(seen.retry_at_ns)):
                 return "it is tried again"
+
+    async def _decide(self) -> Union[Go, PutOff]:
+        seen, pending = self._standing.seen, self._parts.observer.pending
+        if seen is None:
+            left_s = _RETRY_S[min(max(self._failures, 1), len(_RETRY_S)) - 1]
+            until_ns = time.time_ns() + round(left_s * SECOND_NS)
+            return PutOff(self._standing.status.waits_for, until_ns)
+        decision = await self._scheduler.decide(seen, self._settings, unsettled=pending)
+        needs = isinstance(decision, PutOff) and decision.needs_approval
+        if needs != self._standing.status.needs_approval:
+            self._standing.publish(needs_approval=needs)
+            # Why a reboot is held off says so, too.
+            self._woken.set()
+        return decision
 
     async def _wait(self, until: PutOff) -> Optional[Change]:
         """A settled change; None when something else woke us or the time is over."""
         self._tell_of_trouble()
-        if not self._parts.observer.pending:
-            phase = Phase.WAITING if until.text else Phase.IDLE
-            unknown = self._standing.seen is None
-            self._standing.publish(phase=phase, waits_for=until.text or "a change", changed=unknown)
+        await self._rest(until)
         settled = asyncio.ensure_future(self._parts.observer.wait())
         woken = asyncio.ensure_future(self._woken.wait())
         waits = [_seconds_until(until.until_ns), self._standing.next_change_s(self._settings)]
@@ -134,9 +144,20 @@ class Service:
             settled.cancel()
             woken.cancel()
             await asyncio.gather(settled, woken, return_exceptions=True)
+        # Before what it stands for is read: a wake that comes in between is the next one.
         self._woken.clear()
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
         return None
+
+    async def _rest(self, until: PutOff) -> None:
+        """Say what is waited for; with all of it judged, arrange the next boot as well."""
+        if self._parts.observer.pending:
+            self._publish_settling()
+            return
+        phase = Phase.WAITING if until.text else Phase.IDLE
+        unknown = self._standing.seen is None
+        self._standing.publish(phase=phase, waits_for=until.text or "a change", changed=unknown)
+        await self._standing.arrange(self._settings)
 
     def _tell_of_trouble(self) -> None:
         """Once for each reason why changes are not told to us as they come."""
@@ -152,9 +173,17 @@ class Service:
     def _stirred(self) -> None:
         """The first event of a burst: what was seen may not be true any more."""
         if self._standing.status.phase in {Phase.IDLE, Phase.WAITING}:
-            self._standing.publish(
-                phase=Phase.SETTLING, waits_for="files and packages to be quiet", changed=True
-            )
+            self._publish_settling()
+            # A reboot is held off from now on, not only once this was looked at.
+            self._woken.set()
+
+    def _publish_settling(self) -> None:
+        waits_for = self._parts.observer.waits_for or "files and packages to be quiet"
+        self._standing.publish(phase=Phase.SETTLING, waits_for=waits_for, changed=True)
+
+    def _tell_what_settles(self) -> None:
+        if self._standing.status.phase is Phase.SETTLING and self._parts.observer.pending:
+            self._publish_settling()
 
     # ------------------------------------------------------------------ passes
 
@@ -162,50 +191,60 @@ class Service:
         self._begin(Phase.LOOKING, f"the look ({reason})", changed=True)
         number = self._standing.status.passes
         self._standing.tell(message(Event.PASS_BEGAN, pass_=number, reason=reason))
-        await self._pass(self._parts.passes.look())
+        await self._standing.settle(self._settings, unjudged=True)
+        await self._pass(self._parts.passes.look(reason))
+        await self._post()
+
+    async def _post(self) -> None:
+        """Guard what settings and profiles name: once for every such list, it may be impossible."""
+        seen = self._standing.seen
+        if seen is None or seen.postings == self._posted:
+            return
+        self._posted = seen.postings
+        if seen.postings:
+            waits_for = f"guards that settings or profiles name: {'; '.join(seen.postings)}"
+            self._begin(Phase.LOOKING, waits_for, changed=True)
+            try:
+                await self._take(self._parts.passes.settle_guards())
+            except KernwardError as error:
+                self._standing.note("guards", (f"{waits_for}: {error.message} ({error.hint})",))
 
     async def _repair(self, why: str) -> None:
-        plan, again = self._standing.status.plan, self._asked
-        self._asked, self._approved = False, ""
-        self._begin(Phase.REPAIRING, f"the repair of {modules_of(plan)}", needs_approval=False)
-        count = len(plan["steps"]) if plan is not None else 0
-        self._standing.tell(
-            message(
-                Event.REPAIR_BEGAN,
-                count=count,
-                pass_=self._standing.status.passes,
-                reason=why,
-            )
+        before, order = self._standing.seen, self._scheduler.order(self._settings)
+        # What was judged stays so for services whose module no step is about.
+        self._begin(
+            Phase.REPAIRING,
+            f"the repair of {modules_of(before)}",
+            needs_approval=False,
+            changed=self._parts.observer.pending,
         )
-        await self._standing.settle(self._settings, unjudged=False)
-        before, self._standing.failure = self._standing.seen, ""
-        await self._pass(self._parts.passes.repair(self._standing.hear, again=again))
-        self._remember(before, self._standing.seen)
-
-    def _remember(self, before: Optional[Seen], after: Optional[Seen]) -> None:
-        """What is left to do with the same inputs would end the same way if it began at once.
-
-        Builds are remembered by the history, and not planned again; this is about all other steps.
-        """
-        if before is None or (after is not None and not after.plan_id):
-            return
-        if after is None or after.inputs == before.inputs:
-            error = self._standing.failure or "nothing came of it"
-            self._attempts = with_failure(self._attempts, before.inputs, time.time_ns(), error)
+        count = len(tuple(before.steps())) if before is not None else 0
+        number = self._standing.status.passes
+        self._standing.tell(message(Event.REPAIR_BEGAN, count=count, pass_=number, reason=why))
+        await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
+        self._standing.failure, began = "", time.monotonic()
+        repair = self._parts.passes.repair(self._standing.hear, again=order.again, only=order.only)
+        await self._pass(repair)
+        seconds, after = f"{time.monotonic() - began:.1f}", self._standing.seen
+        if after is not None:
+            self._standing.tell(message(Event.REPAIR_ENDED, seconds=seconds, state=after.state))
+        self._scheduler.ended(before, after, self._standing.failure)
 
     def _begin(self, phase: Phase, waits_for: str, **changes: object) -> None:
         number = self._standing.status.passes + 1
         self._standing.publish(phase=phase, waits_for=waits_for, passes=number, **changes)
 
     async def _pass(self, running: Awaitable[Seen]) -> None:
-        begun_s, began = self._parts.observer.now(), time.monotonic()
         try:
-            seen = await running
+            await self._take(running)
+            self._failures = 0
         except KernwardError as error:
             self._failures += 1
             self._standing.lose(error)
-            return
-        self._failures = 0
+
+    async def _take(self, running: Awaitable[Seen]) -> None:
+        begun_s, began = self._parts.observer.now(), time.monotonic()
+        seen = await running
         # What came later may have been missed. A repair's own changes are among it: they cost one
         # more look.
         self._parts.observer.seen_until(begun_s)
@@ -217,55 +256,11 @@ class Service:
         self._standing.take(seen)
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
 
-    # ------------------------------------------------------------------ when
-
-    async def _decide(self) -> Union[Go, PutOff]:
-        """Repair now, or what to wait for: until when (None: a change), and in which words."""
-        seen = self._standing.seen
-        if seen is None:
-            left_s = _RETRY_S[min(max(self._failures, 1), len(_RETRY_S)) - 1]
-            until_ns = time.time_ns() + round(left_s * SECOND_NS)
-            return PutOff(self._standing.status.waits_for, until_ns)
-        if self._asked:
-            return Go("asked for")
-        if not seen.plan_id:
-            self._due_since_ns = 0
-            return PutOff("", seen.retry_at_ns)
-        self._due_since_ns = self._due_since_ns or time.time_ns()
-        circumstances = Circumstances(
-            now_ns=time.time_ns(),
-            due_since_ns=self._due_since_ns,
-            plan=seen.plan_id,
-            approved=self._approved,
-            waiting=self._parts.waiting(),
-            next_boot=_unsound_next(seen),
-            load=self._parts.load(),
-            window=await self._parts.window(self._settings.schedule),
-            # The history's memory; ours, where that could not be written.
-            retry=seen.failed or retry(self._attempts, seen.inputs, time.time_ns()),
-        )
-        decision = decide(circumstances, self._settings.mode, self._settings.schedule.load_limit)
-        self._ask_for_approval(seen, decision)
-        return decision
-
-    def _ask_for_approval(self, seen: Seen, decision: Union[Go, PutOff]) -> None:
-        needs = isinstance(decision, PutOff) and decision.needs_approval
-        if needs and not self._standing.status.needs_approval:
-            count, reason = len(tuple(seen.steps())), modules_of(seen.plan)
-            self._standing.tell(message(Event.REPAIR_WAITS, count=count, reason=reason))
-        self._standing.status = replace(self._standing.status, needs_approval=needs)
-
 
 def _brief(change: Change) -> str:
     """For a line of the journal: why, and one of the paths."""
     reasons = ", ".join(each.value for each in change.reasons)
     return f"{reasons} ({change.paths[0]})" if change.paths else reasons
-
-
-def _unsound_next(seen: Seen) -> str:
-    """The next boot's kernel, where the plan has to be carried out before it."""
-    view = seen.next_boot
-    return str(view.kernel or "the next kernel") if view is not None and view.left else ""
 
 
 def _is_past(moment_ns: Optional[int]) -> bool:

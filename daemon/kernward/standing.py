@@ -7,13 +7,12 @@ services, reboots, alerts). Not here: when a pass is made (service.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any, Optional
 
+from kernward.alerts import Alerts
 from kernward.core import news
 from kernward.core.choices import Settings
 from kernward.core.facts import SECOND_NS
-from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass, replace
 from kernward.core.reboot import AtWork
@@ -27,6 +26,8 @@ from kernward.words import Words
 
 # Lines come as fast as a compiler writes them; nobody reads that fast.
 _LINE_EVERY_S = 0.25
+# A full /run: gates have no word until it could be written.
+_WRITE_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class Standing:
     def __init__(self, hands: Hands, status: Status) -> None:
         self._hands = hands
         self._line_at_s = 0.0
-        self._closed_since: dict[str, float] = {}
-        self._alerts: dict[str, int] = {}
+        self._alerts = Alerts(time.monotonic)
+        # Told once, and again only after they were gone.
+        self._notes: dict[str, tuple[str, ...]] = {}
+        self._unwritten = ""
         self.status = status
         self.seen: Optional[Seen] = None
         # What the last step that failed said.
@@ -55,7 +58,11 @@ class Standing:
     def publish(self, **changes: Any) -> None:  # noqa: ANN401 (fields of a status)
         """Let everybody know."""
         self.status = replace(self.status, written_ns=time.time_ns(), **changes)
-        self._hands.reporter.publish(self.status)
+        unwritten = self._hands.reporter.publish(self.status)
+        if unwritten and not self._unwritten:
+            reason = f"the status for gates ({unwritten}); they stay closed"
+            self.tell(message(Event.LEFT_UNDONE, reason=reason))
+        self._unwritten = unwritten
 
     def tell(self, *messages: Message) -> None:
         """Into the journal."""
@@ -65,6 +72,7 @@ class Standing:
         """A pass has seen this."""
         self.tell(*news.looked(self.status.look, seen))
         self.tell(*news.gates_changed(self.status.gates, seen.gates, self.status.kernel))
+        self.note("pass", seen.notes)
         self.seen = seen
         self.status = replace(
             self.status,
@@ -75,11 +83,17 @@ class Standing:
             progress=None,
         )
 
+    def note(self, doing: str, notes: tuple[str, ...]) -> None:
+        """What went wrong beside it, now that it was done once more."""
+        known = self._notes.get(doing, ())
+        self.tell(*(message(Event.LEFT_UNDONE, reason=each) for each in notes if each not in known))
+        self._notes[doing] = notes
+
     def lose(self, error: KernwardError) -> None:
         """A pass has failed: nothing is known any more, and every gate is closed."""
         said = f"{error.message} ({error.hint})" if error.hint else error.message
-        self.tell(message(Event.PASS_FAILED, reason=said))
-        self.seen = None
+        self.tell(message(Event.PASS_FAILED, pass_=self.status.passes, reason=said))
+        self.seen, self.failure = None, said
         waits_for = f"another try: {said}"
         self.publish(state="unknown", gates=(), progress=None, changed=True, waits_for=waits_for)
 
@@ -101,7 +115,10 @@ class Standing:
                 self.publish(progress=replace(self.status.progress, line=told.text))
 
     async def settle(self, settings: Settings, *, unjudged: bool) -> None:
-        """Make it true: words that have ended, services, reboots. ``unjudged``: no look saw all."""
+        """Make it true: words that have ended, a reboot that waits, services, alerts.
+
+        ``unjudged``: something changed that no look has seen; no service is started on old news.
+        """
         words = self._hands.words.now()
         self.status = replace(self.status, leases=words.leases, holds=words.holds)
         seen = self.seen
@@ -116,55 +133,25 @@ class Standing:
         self.publish(inhibitor=inhibitor)
         if seen is not None:
             released = frozenset(each.service for each in words.leases)
-            await self._hands.doorkeeper.apply(seen.gates, released)
-            if view is not None and not work.repairing:
-                await self._hands.rebooting.arrange(view, settings.reboot)
-        self._alert(settings)
+            self._alerts.see(seen.gates, released)
+            if not unjudged:
+                await self._hands.doorkeeper.apply(seen.gates, released)
+        self.tell(*self._alerts.due(settings.gate.hold_limit))
 
-    # ------------------------------------------------------------------ alerts
-
-    def _alert(self, settings: Settings) -> None:
-        """Once per limit for every gate that stays closed; it never opens by itself."""
-        now_s, limit_s = time.monotonic(), settings.gate.hold_limit.seconds
-        closed = {each.service: each for each in self.status.gates if _is_closed(each)}
-        self._closed_since = {service: self._closed_since.get(service, now_s) for service in closed}
-        self._alerts = {service: self._alerts.get(service, 0) for service in closed}
-        for service, gate in closed.items():
-            count = int((now_s - self._closed_since[service]) // limit_s)
-            if count > self._alerts[service]:
-                self._alerts[service] = count
-                held = str(replace(settings.gate.hold_limit, seconds=count * int(limit_s)))
-                self.tell(
-                    message(
-                        Event.HELD_TOO_LONG,
-                        service=service,
-                        held=held,
-                        reason=gate.reason,
-                        next_step=gate.next_step,
-                        module=", ".join(gate.modules),
-                    )
-                )
+    async def arrange(self, settings: Settings) -> None:
+        """Have the next boot's kernel chosen and people told, where the last look changes that."""
+        if self.seen is not None and self.seen.next_boot is not None:
+            view = self.seen.next_boot
+            self.note("boot", await self._hands.rebooting.arrange(view, settings.reboot))
 
     def next_change_s(self, settings: Settings) -> Optional[float]:
         """In how many seconds something here changes by time alone: an alert, the end of a lease."""
-        now_s, limit_s = time.monotonic(), settings.gate.hold_limit.seconds
-        waits = [
-            since + (self._alerts.get(service, 0) + 1) * limit_s - now_s
-            for service, since in self._closed_since.items()
-        ]
         ends = [each.until_ns for each in self.status.leases if each.until_ns is not None]
-        waits += [(end - time.time_ns()) / SECOND_NS for end in ends]
-        held_off = self._hands.rebooting.ends_in_s(settings.reboot)
-        waits += [held_off] if held_off is not None else []
-        return max(min(waits), 0.0) if waits else None
-
-
-def _is_closed(gate: Gate) -> bool:
-    return gate.state is not GateState.OPEN
-
-
-def modules_of(plan: Optional[Mapping[str, Any]]) -> str:
-    """The modules that a plan is about, in words."""
-    steps = plan["steps"] if plan is not None else ()
-    names = dict.fromkeys(each["module"] for each in steps if each["module"])
-    return ", ".join(names) or "the index and the initramfs"
+        waits = [
+            self._alerts.next_s(settings.gate.hold_limit),
+            self._hands.rebooting.ends_in_s(settings.reboot),
+            _WRITE_AGAIN_S if self._unwritten else None,
+            *((end - time.time_ns()) / SECOND_NS for end in ends),
+        ]
+        first = min((each for each in waits if each is not None), default=None)
+        return None if first is None else max(first, 0.0)

@@ -14,6 +14,7 @@ from kernward.core.facts import SECOND_NS
 from kernward.core.guarding import Gate, Hold, Lease
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass
+from kernward.core.opening import CLOCK_CORRECTION_NS
 from kernward.errors import KernwardError
 from kernward.tools.leases import end_hold, end_lease, grant, hold, read_words
 from kernward.tools.root import Root
@@ -58,6 +59,8 @@ class Words:
     def _over(self, lease: Lease) -> str:
         if (lease.boot_id, lease.kernel) != (self.boot_id, self.kernel):
             return "it was for another boot"
+        if lease.granted_ns - CLOCK_CORRECTION_NS > time.time_ns():
+            return "the clock was set back"
         if lease.until_ns is not None and lease.until_ns <= time.time_ns():
             return "its time is over"
         for name, version in lease.srcversions:

@@ -41,6 +41,7 @@ from kernward.cycle import Look, look
 from kernward.errors import KernwardError
 from kernward.execute import Observer
 from kernward.machine import Machine
+from kernward.posting import due_postings
 from kernward.recording import Occasion, record_look, record_report, take_hook_events
 from kernward.repair import repair_host
 from kernward.tools.history import History
@@ -92,16 +93,21 @@ def look_once(host: Host, reason: str) -> Seen:
         rejected = take_hook_events(host.machine)
         if rejected:
             name, why = rejected[0]
-            reason = f"{name!a}: {why}"
-            send(message(Event.HOOK_EVENTS_REJECTED, count=len(rejected), reason=reason))
+            first = f"{name!a}: {why}"
+            send(message(Event.HOOK_EVENTS_REJECTED, count=len(rejected), reason=first))
     decided = decide(host, notes)
     host.machine.memory.save()
     _record(host, decided, Occasion(reason, began_ns, time.time_ns()), notes)
     return seen_of(host, decided, (), notes)
 
 
-def repair_once(host: Host, tell: Tell, stopping: threading.Event, *, again: bool) -> Seen:
-    """Carry out the plan of now, look again, record both. ``again``: what failed before as well."""
+def repair_once(
+    host: Host, tell: Tell, stopping: threading.Event, *, again: bool, only: str = ""
+) -> Seen:
+    """Carry out the plan of now, look again, record both. ``again``: what failed before as well.
+
+    ``only``: the identity of the one plan that was approved; another one is not carried out.
+    """
     notes: list[str] = []
     began_ns = time.time_ns()
     first = decide(host, notes, again=again)
@@ -109,14 +115,14 @@ def repair_once(host: Host, tell: Tell, stopping: threading.Event, *, again: boo
         host.machine,
         first.policy,
         _Teller(first.seen.plan, tell).observer(stopping),
-        agreed=lambda _plan: True,
+        agreed=lambda planned: only in {"", plan_identity(planned)},
         on_wait=lambda holder: tell(Waits(holder)),
     )
     ended_ns = time.time_ns()
     with _noted(notes):
-        _record_attempts(host, first.seen, report.results)
+        _record_builds(host, first.seen, report.results)
         record_report(host.machine, first.policy, report, Occasion("", began_ns, ended_ns))
-    decided = decide(host, notes)
+    decided = _with_outcome(host, first.seen, decide(host, notes), report.results, notes)
     host.machine.memory.save()
     _record(host, decided, Occasion("after the repair", ended_ns, time.time_ns()), notes)
     return seen_of(host, decided, report.results, notes)
@@ -195,9 +201,7 @@ def _module(step: Step, inventory: Inventory) -> Optional[DkmsModule]:
     return next((each for each in modules if (each.name, each.version) == wanted), None)
 
 
-def seen_of(
-    host: Host, decided: Decided, results: Sequence[StepResult], notes: Sequence[str]
-) -> Seen:
+def seen_of(host: Host, decided: Decided, results: Sequence[StepResult], notes: list[str]) -> Seen:
     """What the daemon needs of it. ``results``: of a repair just before."""
     seen = decided.seen
     inventory = seen.inventory
@@ -210,8 +214,17 @@ def seen_of(
         next_boot=next_boot_of(decided, results),
         retry_at_ns=decided.retry_at_ns,
         failed=decided.failed,
-        notes=tuple(notes),
+        postings=_postings(host, seen, notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _postings(host: Host, seen: Look, notes: list[str]) -> tuple[str, ...]:
+    due = due_postings(host.root, host.settings, seen.inventory.modules)
+    if isinstance(due, Unknown):
+        notes.append(f"{due.what}: {due.reason}")
+        return ()
+    return tuple(each.text for each in due)
 
 
 def next_boot_of(decided: Decided, results: Sequence[StepResult]) -> NextBootView:
@@ -285,23 +298,42 @@ def _ends(results: Sequence[StepResult]) -> str:
 # ---- what failed
 
 
-def _record_attempts(host: Host, before: Look, results: Sequence[StepResult]) -> None:
-    """Builds by their own inputs; what else failed, by those of the plan as a whole."""
+def _record_builds(host: Host, before: Look, results: Sequence[StepResult]) -> None:
+    """Each by its own inputs."""
     history, inventory, now_ns = History(host.root), before.inventory, time.time_ns()
-    others = []
     for result in results:
         failed = result.message if result.outcome is Outcome.FAILED else None
         if result.step.kind not in _TRIES:
-            others += [failed] if failed is not None else []
             continue
         module, kernel = _module(result.step, inventory), result.step.kernel
         if result.outcome is Outcome.SKIPPED or module is None or kernel is None:
             continue
         if failed is not None or result.step.kind is StepKind.SWAP:
             history.record_attempt(fingerprint(inventory, kernel, module), failed, now_ns)
-    whole = plan_fingerprint(inventory, before.plan)
-    history.record_attempt(whole, others[0] if others else None, now_ns)
 
 
+def _with_outcome(
+    host: Host, before: Look, after: Decided, results: Sequence[StepResult], notes: list[str]
+) -> Decided:
+    """Whatever is no build counts for the plan as a whole, by whose inputs it is recorded."""
+    if not results:
+        return after
+    others = [each for each in results if each.step.kind not in _TRIES]
+    failed = [each.message for each in others if each.outcome is Outcome.FAILED]
+    whole = plan_fingerprint(before.inventory, before.plan)
+    is_due_again = bool(after.seen.plan.steps) and whole == plan_fingerprint(
+        after.seen.inventory, after.seen.plan
+    )
+    if is_due_again and all(each.outcome is Outcome.DONE for each in results):
+        failed.append(_IN_VAIN)
+    with _noted(notes):
+        History(host.root).record_attempt(whole, failed[0] if failed else None, time.time_ns())
+    if not is_due_again:
+        return after
+    return replace(after, failed=retry(_attempts(host, notes), whole, time.time_ns()))
+
+
+# Not every step that ends well does what it is for (an initramfs hook that leaves the module out).
+_IN_VAIN = "every step was done, and the same is due again"
 # A build is only known to be good once it was looked at, which is when it is put in place.
 _TRIES = (StepKind.BUILD, StepKind.SWAP)

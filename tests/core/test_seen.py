@@ -30,7 +30,18 @@ LOOK = {
     "verdict": {"state": "held", "reasons": ["why"]},
     "findings": [{"code": "not-built", "kernel": None, "module": "tracker"}],
 }
-SEEN = Seen(LOOK, {"steps": [{"kind": "build"}]}, "abc", "inputs", (GATE,), VIEW, 7, Retry(9, 2, "no room"), ("a note",))
+SEEN = Seen(
+    LOOK,
+    {"steps": [{"kind": "build"}]},
+    "abc",
+    "inputs",
+    (GATE,),
+    VIEW,
+    7,
+    Retry(9, 2, "no room"),
+    ("guard x",),
+    ("a note",),
+)
 
 
 @pytest.mark.parametrize(

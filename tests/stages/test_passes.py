@@ -33,26 +33,26 @@ def line(told: Told) -> str:
 def test_a_look_is_what_it_told_last(tmp_path: Path) -> None:
     other = Seen(SEEN.look, SEEN.plan, "later")
     asked = passes(tmp_path, line(SEEN), "a library printed this", line(other))
-    assert asyncio.run(asked.look()) == other
-    assert (tmp_path / "asked").read_text() == "pass look\n"
+    assert asyncio.run(asked.look("a test")) == other
+    assert (tmp_path / "asked").read_text() == "pass look -- a test\n"
 
 
 def test_what_it_could_not_do_is_an_error_with_its_hint(tmp_path: Path) -> None:
     asked = passes(tmp_path, line(SEEN), line(Failed("no dpkg here", "install it")))
     with pytest.raises(KernwardError, match="no dpkg here") as raised:
-        asyncio.run(asked.look())
+        asyncio.run(asked.look("a test"))
     assert raised.value.hint == "install it"
 
 
 @pytest.mark.parametrize("end", ["exit 3", "kill -9 $$", "echo Traceback >&2; exit 1"])
 def test_one_that_dies_without_a_word_is_an_error_and_never_sound(tmp_path: Path, end: str) -> None:
     with pytest.raises(KernwardError, match="told nothing"):
-        asyncio.run(passes(tmp_path, end=end).look())
+        asyncio.run(passes(tmp_path, end=end).look("a test"))
 
 
 def test_one_that_is_killed_after_its_look_is_not_believed(tmp_path: Path) -> None:
     with pytest.raises(KernwardError, match="signal 9"):
-        asyncio.run(passes(tmp_path, line(SEEN), end="kill -9 $$").look())
+        asyncio.run(passes(tmp_path, line(SEEN), end="kill -9 $$").look("a test"))
 
 
 def test_a_repair_is_heard_while_it_runs_and_runs_outside(

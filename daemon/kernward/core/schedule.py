@@ -20,6 +20,8 @@ _LOAD_AGAIN_NS = 60 * SECOND_NS
 _WINDOW_AGAIN_NS = 3600 * SECOND_NS
 # A host that is never quiet is repaired all the same, if it has to, in this time.
 _PATIENCE_NS = 24 * 3600 * SECOND_NS
+# Somebody who never stops writing below /usr/src must not put a repair off for ever.
+_UNSETTLED_NS = 300 * SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Circumstances:
     ``waiting``: guarded services that do not start until it has run. ``next_boot``: the kernel that
     the next boot goes into, where that is unsound. ``load``: load average per processor. ``window``
     None: none is set. ``asked``: a person wants it now.
+    ``unsettled``: something changes that no look has seen.
     """
 
     now_ns: int
@@ -41,6 +44,7 @@ class Circumstances:
     load: Optional[float] = None
     window: Union[Window, Unknown, None] = None
     retry: Optional[Retry] = None
+    unsettled: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ def decide(now: Circumstances, mode: Mode, load_limit: float) -> Union[Go, PutOf
     against = _failed_before(now)
     if against is not None:
         return against
+    settled_ns = now.due_since_ns + _UNSETTLED_NS
+    if now.unsettled and now.now_ns < settled_ns:
+        # The plan may be another one by then, and the package manager has the lock anyway.
+        return PutOff("files and packages to be quiet", settled_ns)
     if urgency:
         return Go(urgency)
     return _closed(now) or _too_busy(now, load_limit) or Go("the machine is quiet")

@@ -25,7 +25,7 @@ class Seen:
     ``plan_id`` names exactly these steps ("": there are none), ``inputs`` these steps and all that
     their outcome depends on. ``retry_at_ns``: when builds that failed and are not in the plan may be
     tried again (None: not by time alone). ``failed``: the plan of now failed before, with these
-    inputs.
+    inputs. ``postings``: guards to place or take away, in words. ``notes``: what went wrong beside.
     """
 
     look: Json
@@ -36,6 +36,7 @@ class Seen:
     next_boot: Optional[NextBootView] = None
     retry_at_ns: Optional[int] = None
     failed: Optional[Retry] = None
+    postings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -138,6 +139,7 @@ def told_of(document: Json) -> Told:
         boot = values["next_boot"]
         values["next_boot"] = view_of(boot) if boot else None
         values["failed"] = Retry(**values["failed"]) if values["failed"] else None
+        values["postings"] = tuple(values["postings"])
         values["notes"] = tuple(values["notes"])
     if kind is Finished:
         values["tail"] = tuple(values["tail"])

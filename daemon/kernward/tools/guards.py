@@ -187,6 +187,12 @@ def guards(root: Root) -> Union[tuple[Guard, ...], Unknown]:
     return tuple(each for _, each in sorted(found.items()) if each is not None)
 
 
+def is_masked(root: Root, service: str) -> bool:
+    """An admin has put a link to nowhere in the guard's place. Raises OSError."""
+    paths = (f"{folder}/{service}.d/{DROP_IN}" for folder in UNIT_PATH)
+    return any(root.is_link(path) and root.read_link(path) == "/dev/null" for path in paths)
+
+
 def _drop_ins(root: Root) -> Iterator[tuple[str, str]]:
     for folder in UNIT_PATH:
         for name in root.names(folder):
