@@ -88,6 +88,7 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
                 on_bus=bus.publish,
                 notify=lambda line: journal.notify(STATUS=line),
                 send=send,
+                bind=lambda number: journal.bind(pass_=number),
             ),
             words,
             Doorkeeper(root, system, send),

@@ -18,12 +18,16 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class Reporter:
-    """``write`` puts the status where gates read it and may raise OSError; the others never fail."""
+    """``write`` puts the status where gates read it and may raise OSError; the others never fail.
+
+    ``bind`` marks everything that is sent from now on with the number of a pass.
+    """
 
     write: Callable[[Status], None]
     on_bus: Callable[[Status], None]
     notify: Callable[[str], object]
     send: Callable[[Message], None]
+    bind: Callable[[int], None] = lambda _number: None
 
     def publish(self, status: Status) -> str:
         """To everybody; why the file could not be written, "" where it was.

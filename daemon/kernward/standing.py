@@ -58,6 +58,8 @@ class Standing:
     def publish(self, **changes: Any) -> None:  # noqa: ANN401 (fields of a status)
         """Let everybody know."""
         self.status = replace(self.status, written_ns=time.time_ns(), **changes)
+        if "passes" in changes:
+            self._hands.reporter.bind(self.status.passes)
         unwritten = self._hands.reporter.publish(self.status)
         if unwritten and not self._unwritten:
             reason = f"the status for gates ({unwritten}); they stay closed"
