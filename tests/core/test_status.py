@@ -218,6 +218,12 @@ def test_each_pair_has_the_gravest_of_its_findings(found: Any, row: Any) -> None
     assert list(bus_values.verdicts(look(*found))) == [row]
 
 
+@pytest.mark.parametrize(("severity", "word"), [("hold", "held  "), ("warn", "warn  ")])
+def test_what_is_not_sound_is_told_by_module_and_kernel(severity: str, word: str) -> None:
+    status = replace(STATUS, look=look(finding(severity=severity)))
+    assert shown(status)[2:] == [f"{word}dattobd 0.12 on {KERNEL}: built-before-image"]
+
+
 def test_a_module_that_is_not_built_for_a_kernel_is_missing_there() -> None:
     (row,) = bus_values.verdicts(look(built=False))
     assert row[3] == "missing"

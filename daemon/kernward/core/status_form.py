@@ -20,6 +20,8 @@ from kernward.core.status import SCHEMA, Phase, Progress, Status, status_dict
 _WIDTH = 100
 _BAR = 20
 _WORDS = {"open": "sound", "held": "held", "unknown": "unknown"}
+# What fits the column.
+_SHORT = {"warned": "warn"}
 _DOWN = "the daemon does not run: nothing is watched, and the gates of guarded services are closed"
 
 
@@ -97,7 +99,9 @@ def _verdict_lines(status: Status) -> Iterator[str]:
             sound += state == "sound"
             continue
         about = " ".join(part for part in (module, version, kernel and f"on {kernel}") if part)
-        yield from wrapped(f"{state:<6}", f"{about or 'this host'}: {', '.join(codes)}", 6)
+        yield from wrapped(
+            f"{_SHORT.get(state, state):<6}", f"{about or 'this host'}: {', '.join(codes)}", 6
+        )
     if sound:
         yield f"sound  {sound} module{'' if sound == 1 else 's'} on their kernels"
 
