@@ -11,8 +11,9 @@ test:
 lint:
 	$(IN_ENV) pytest tests/test_linters.py
 
+# One night of a booted host as a film, and its quiet neighbour. Any deviation is an error.
 demo:
-	$(IN_ENV) env PYTHONPATH=tests python -m roots.demo
+	$(IN_ENV) env PYTHONPATH=tests python -m booted.demo
 
 # Ten kernels and ten modules, then repairs: some ten minutes at first, five later. Wants a quiet machine.
 bench:

@@ -60,6 +60,11 @@ class Container(Host):
 
     # ------------------------------------------------------------------ power
 
+    @property
+    def is_on(self) -> bool:
+        """Switched on, and not off again."""
+        return self._nspawn is not None
+
     def boot(self, release: str = "") -> None:
         """Switch it on, with this kernel or the last one, until its basic services are there.
 
