@@ -101,7 +101,7 @@ def files(host: LiveRoot) -> dict[str, tuple[int, int, str]]:
             for name in names:
                 path = Path(folder, name)
                 if not path.is_symlink():
-                    seen["/" + str(path.relative_to(host.path))] = _state(path)
+                    seen["/" + str(path.relative_to(host / "/"))] = _state(path)
     return seen
 
 
