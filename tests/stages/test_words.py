@@ -1,0 +1,115 @@
+"""Leases and holds in the daemon: given, ended by themselves, and told."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from fakes import write_files
+from kernward.core.facts import SECOND_NS
+from kernward.core.guarding import Gate, GateState, Lease
+from kernward.core.messages import Event, Message
+from kernward.core.nouns import replace
+from kernward.errors import KernwardError
+from kernward.tools.leases import LEASES, grant
+from kernward.tools.root import Root
+from kernward.words import Words
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are believed")
+GATE = Gate("sync.service", ("data-tracker",), GateState.WAIT, "not built", "")
+LOADED = "/sys/module/data_tracker/srcversion"
+
+
+@pytest.fixture
+def told() -> list[Message]:
+    return []
+
+
+@pytest.fixture
+def words(tmp_path: Path, told: list[Message]) -> Words:
+    state = "/sys/module/data_tracker/initstate"
+    write_files(tmp_path, {LOADED: "ABC\n", state: "live\n", "/run/x": ""})
+    return Words(Root(str(tmp_path)), "boot", "6.1", told.append)
+
+
+def texts(told: list[Message]) -> list[str]:
+    return [each.text for each in told if each.event is Event.LEASE_ENDED]
+
+
+def test_a_release_is_bound_to_what_is_loaded(
+    words: Words, tmp_path: Path, told: list[Message]
+) -> None:
+    words.release("sync.service", "urgent", "uid 0", 0, GATE)
+    (lease,) = words.now().leases
+    assert lease.srcversions == (("data_tracker", "ABC"),)
+    assert (lease.until_ns, words.now().next_end_ns) == (None, None)
+    write_files(tmp_path, {LOADED: "DEF\n"})
+    assert words.now().leases == ()
+    assert texts(told)[0].endswith("another data_tracker is loaded than when it was given")
+    assert not (tmp_path / LEASES.lstrip("/") / "sync.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"boot_id": "other"}, "another boot"),
+        ({"kernel": "6.2"}, "another boot"),
+        ({"until_ns": 1}, "its time is over"),
+        ({"granted_ns": time.time_ns() + 3600 * SECOND_NS}, "clock was set back"),
+    ],
+)
+def test_one_that_does_not_fit_any_more_ends_and_says_why(
+    words: Words, told: list[Message], changes: dict[str, object], why: str
+) -> None:
+    lease = Lease("sync.service", "x", "uid 0", 1, None, "boot", "6.1", ())
+    grant(words.root, replace(lease, **changes))
+    assert words.now().leases == ()
+    assert why in texts(told)[0]
+    words.now()
+    assert len(told) == 1
+
+
+def test_a_release_ends_by_its_time(words: Words) -> None:
+    words.release("sync.service", "urgent", "uid 0", 60, GATE)
+    end = words.now().next_end_ns
+    assert end is not None
+    assert 50 * SECOND_NS < end - time.time_ns() <= 60 * SECOND_NS
+
+
+def test_a_hold_stands_until_it_is_ended(words: Words, told: list[Message]) -> None:
+    words.hold("sync.service", "moving", "uid 0")
+    (hold,) = words.now().holds
+    assert (hold.service, hold.reason, hold.by) == ("sync.service", "moving", "uid 0")
+    assert words.unhold("sync.service", "uid 7")
+    assert words.now().holds == ()
+    assert not words.unhold("sync.service", "uid 7")
+    assert [each.event for each in told] == [Event.HOLD_PLACED, Event.HOLD_ENDED]
+
+
+def test_unhold_ends_a_release_too(words: Words, told: list[Message]) -> None:
+    words.release("sync.service", "urgent", "uid 0", 0, GATE)
+    assert words.unhold("sync.service", "uid 7")
+    assert texts(told) == [
+        "the leave of sync.service to start although it is held has ended: ended by uid 7"
+    ]
+
+
+@pytest.mark.parametrize("service", ["../x", "", ".hidden", "a/b", "a\0b"])
+def test_what_cannot_be_written_is_an_error_with_a_hint(
+    words: Words, service: str, told: list[Message]
+) -> None:
+    with pytest.raises(KernwardError, match="not recorded") as raised:
+        words.hold(service, "x", "uid 0")
+    assert raised.value.hint
+    with pytest.raises(KernwardError, match="not recorded"):
+        words.release(service, "x", "uid 0", 0, GATE)
+    assert told == []
+
+
+def test_a_lease_of_somebody_else_counts_for_nothing(words: Words, tmp_path: Path) -> None:
+    words.release("sync.service", "urgent", "uid 0", 0, GATE)
+    os.chown(tmp_path / LEASES.lstrip("/") / "sync.service", 65534, 65534)
+    assert words.now().leases == ()
