@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 
-from bench import hooking, reading, repairing, starting
+from bench import hooking, idling, reading, repairing, starting
 from bench.table import lines
 from roots.debian import BOOKWORM
 from roots.states import begun, settled
@@ -18,7 +18,7 @@ from roots.states import begun, settled
 def main() -> int:
     """Measure everything, tell all of it, then judge."""
     rows = []
-    for part in (starting, hooking, reading, repairing):
+    for part in (starting, hooking, reading, repairing, idling):
         for row in part.rows():
             sys.stderr.write(f"{row.what}: {row.theirs} / {row.ours} = {row.ratio}\n")
             rows.append(row)
