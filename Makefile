@@ -50,7 +50,7 @@ install-program:
 		>$(DESTDIR)$(PREFIX)/bin/kernward
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/kernward
 
-# Everything but Python: units, hooks, bus and polkit files, catalog, settings, manual pages.
+# Everything but Python: units, hooks, bus and polkit files, catalog, settings, completion, manual pages.
 install-files:
 	install -d $(DESTDIR)$(UNITDIR)
 	for unit in kernward.service kernward-gate@.service kernward.slice; do \
@@ -58,6 +58,8 @@ install-files:
 	install -D -m 644 units/90-kernward.preset -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
 	install -D -m 644 units/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/kernward.conf
 	install -D -m 644 packaging/catalog/kernward.catalog -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog
+	install -D -m 644 packaging/completions/kernward.bash \
+		$(share)/bash-completion/completions/kernward
 	install -D -m 644 units/org.kernward.Kernward1.conf -t $(share)/dbus-1/system.d
 	install -D -m 644 units/org.kernward.Kernward1.service -t $(share)/dbus-1/system-services
 	install -D -m 644 units/org.kernward.policy -t $(share)/polkit-1/actions
