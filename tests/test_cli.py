@@ -556,3 +556,26 @@ def test_a_terminal_is_asked_with_the_plan_in_view(slow: Path, answer: str, code
     os.close(master)
     assert process.returncode == code
     assert _sleeping() == []
+
+
+# ---- libraries
+
+
+@as_root
+@pytest.mark.parametrize(("verb", "code"), [("daemon", 3), ("approve", 3), ("status", 3)])
+def test_a_library_that_is_not_there_is_named_and_disk_still_tells(
+    tmp_path: Path, verb: str, code: int
+) -> None:
+    for name in ("dbus_next", "dbus_fast"):
+        missing = f'raise ModuleNotFoundError("No module named {name}", name="{name}")\n'
+        (tmp_path / f"{name}.py").write_text(missing)
+    command = (sys.executable, "-m", "kernward", verb)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if verb == "status":
+        assert "the daemon does not run" in done.stdout
+    else:
+        assert "needs the Python library dbus-next" in done.stderr
+        assert "pip install dbus-next" in done.stderr

@@ -58,6 +58,8 @@ def main(arguments: Sequence[str]) -> int:
         return _complain(options, USAGE, error.message, error.hint)
     except KernwardError as error:
         return _complain(options, BLIND, error.message, error.hint)
+    except ModuleNotFoundError as error:
+        code = _complain(options, BLIND, *_missing(error))
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`); there is nobody left to tell.
         _drop_output()
@@ -72,6 +74,27 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain(options, BLIND, "interrupted", "what was begun can be repeated")
     return code
+
+
+# What the command line and looks do not need, and not every distribution has.
+_LIBRARIES = {
+    "dbus_fast": "dbus-next",
+    "pyinotify": "pyinotify",
+    "structlog": "structlog",
+    "tenacity": "tenacity",
+    "tomli": "tomli",
+}
+
+
+def _missing(error: ModuleNotFoundError) -> tuple[str, str]:
+    """What is to be said of a library that is not there. Anything else is a bug."""
+    library = _LIBRARIES.get(error.name or "")
+    if library is None:
+        raise error
+    return (
+        f"this needs the Python library {library}, which {sys.executable} does not find",
+        f"install python3-{library}; where there is no such package: pip install {library}",
+    )
 
 
 def _drop_output() -> None:
