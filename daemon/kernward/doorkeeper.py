@@ -29,8 +29,13 @@ class Doorkeeper:
     system: System
     send: Callable[[Message], None]
 
-    async def apply(self, gates: Collection[Gate], released: frozenset[str]) -> None:
-        """``released``: services that run by an admin's word."""
+    async def apply(
+        self,
+        gates: Collection[Gate],
+        released: frozenset[str],
+        held: frozenset[str],
+    ) -> None:
+        """``released``: services that run by an admin's word; ``held``: that do not, by one."""
         for gate in gates:
             if gate.unsound_loaded and gate.stop:
                 for service in await self._named(gate.service):
@@ -39,7 +44,8 @@ class Doorkeeper:
         for service in sorted(self._turned_away()):
             # An instance goes by the gate of its template.
             own = about(service, gates)
-            if own is not None and own.state is GateState.OPEN:
+            is_held = bool({service, template_of(service)} & held)
+            if own is not None and own.state is GateState.OPEN and not is_held:
                 await self._start(service, own)
 
     def _turned_away(self) -> frozenset[str]:

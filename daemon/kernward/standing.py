@@ -137,7 +137,8 @@ class Standing:
             released = frozenset(each.service for each in words.leases)
             self._alerts.see(seen.gates, released)
             if not unjudged:
-                await self._hands.doorkeeper.apply(seen.gates, released)
+                held = frozenset(each.service for each in words.holds)
+                await self._hands.doorkeeper.apply(seen.gates, released, held)
         self.tell(*self._alerts.due(settings.gate.hold_limit))
 
     async def arrange(self, settings: Settings) -> None:

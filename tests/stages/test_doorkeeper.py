@@ -81,9 +81,9 @@ def keep(
 
 def test_a_service_on_an_unsound_module_is_stopped_and_started_again_when_sound(root: Root) -> None:
     async def scene(keeper: Doorkeeper, _told: list[Told]) -> None:
-        await keeper.apply([UNSOUND], NOBODY)
+        await keeper.apply([UNSOUND], NOBODY, NOBODY)
         assert dict(refused(root)) == {"sync.service": "pointers"}
-        await keeper.apply([OPEN], NOBODY)
+        await keeper.apply([OPEN], NOBODY, NOBODY)
         assert dict(refused(root)) == {}
 
     fake = systemd()
@@ -95,7 +95,7 @@ def test_a_service_on_an_unsound_module_is_stopped_and_started_again_when_sound(
 @pytest.mark.parametrize("active", ["inactive", "failed", "deactivating"])
 def test_what_does_not_run_is_not_stopped(root: Root, active: str) -> None:
     fake = systemd(active)
-    keep(root, fake, lambda keeper, _: keeper.apply([UNSOUND], NOBODY))
+    keep(root, fake, lambda keeper, _: keeper.apply([UNSOUND], NOBODY, NOBODY))
     assert jobs(fake) == []
 
 
@@ -110,7 +110,7 @@ def test_of_a_template_the_instances_that_run_are_stopped(root: Root, released: 
         ListUnitsByPatterns=lambda _: ("a(ssssssouso)", [units]),
     )
     gate = Gate("sync@.service", *(getattr(UNSOUND, each) for each in Gate.__match_args__[1:]))
-    keep(root, fake, lambda keeper, _: keeper.apply([gate], frozenset({released})))
+    keep(root, fake, lambda keeper, _: keeper.apply([gate], frozenset({released}), NOBODY))
     assert jobs(fake) == (["StopUnit sync@b.service"] if released != "sync@.service" else [])
     assert [body for name, body in fake.asked if name == "ListUnitsByPatterns"] == [
         [[], ["sync@*.service"]]
@@ -119,13 +119,30 @@ def test_of_a_template_the_instances_that_run_are_stopped(root: Root, released: 
 
 def test_what_runs_by_an_admins_word_or_where_policy_only_warns_is_left_alone(root: Root) -> None:
     async def scene(keeper: Doorkeeper, _told: list[Told]) -> None:
-        await keeper.apply([UNSOUND], frozenset({"sync.service"}))
+        await keeper.apply([UNSOUND], frozenset({"sync.service"}), NOBODY)
         values = {name: getattr(UNSOUND, name) for name in Gate.__match_args__}
-        await keeper.apply([Gate(**{**values, "stop": False})], NOBODY)
+        await keeper.apply([Gate(**{**values, "stop": False})], NOBODY, NOBODY)
 
     fake = systemd()
     assert keep(root, fake, scene) == []
     assert fake.asked == []
+
+
+@pytest.mark.parametrize("held", ["sync.service", "sync@.service"])
+def test_what_an_admin_holds_is_not_started(root: Root, held: str) -> None:
+    """It stays turned away, and is started when the hold has ended."""
+    service = held.replace("@.", "@a.")
+    mark_refused(root, service, "held by uid 0")
+    gate = Gate(held, OPEN.modules, GateState.OPEN, "sound", "")
+
+    async def scene(keeper: Doorkeeper, _told: list[Told]) -> None:
+        await keeper.apply([gate], NOBODY, frozenset({held}))
+        assert jobs(fake) == []
+        await keeper.apply([gate], NOBODY, NOBODY)
+
+    fake = systemd()
+    keep(root, fake, scene)
+    assert jobs(fake) == [f"StartUnit {service}"]
 
 
 def test_a_start_that_systemd_refuses_is_tried_again(root: Root) -> None:
@@ -134,11 +151,11 @@ def test_a_start_that_systemd_refuses_is_tried_again(root: Root) -> None:
 
     async def scene(keeper: Doorkeeper, told: list[Told]) -> None:
         mark_refused(root, "sync.service", "held")
-        await keeper.apply([OPEN], NOBODY)
+        await keeper.apply([OPEN], NOBODY, NOBODY)
         assert list(refused(root)) == ["sync.service"]
         assert told == []
         fake.members["StartUnit"] = lambda _: ("o", ["/job/7"])
-        await keeper.apply([OPEN], NOBODY)
+        await keeper.apply([OPEN], NOBODY, NOBODY)
         assert list(refused(root)) == []
 
     fake = systemd(StartUnit=refuse)
@@ -152,8 +169,8 @@ def test_without_systemd_nothing_is_lost(root: Root) -> None:
         told: list[Told] = []
         mark_refused(root, "sync.service", "held")
         keeper = Doorkeeper(root, System(Connection("unix:path=/no/bus")), told.append)
-        await keeper.apply([OPEN], NOBODY)
-        await keeper.apply([UNSOUND], NOBODY)
+        await keeper.apply([OPEN], NOBODY, NOBODY)
+        await keeper.apply([UNSOUND], NOBODY, NOBODY)
         assert [each.event for each in told] == [Event.SERVICE_STOPPED]
         assert "but" in told[0].text
         assert list(refused(root)) == ["sync.service"]
