@@ -38,7 +38,7 @@ from kernward.tools.boot_default import REMEMBERED
 from kernward.tools.bus_connection import Connection
 from kernward.tools.calendar import complaint, window_state
 from kernward.tools.dpkg import Dpkg
-from kernward.tools.gate_marks import waiting
+from kernward.tools.gate_marks import refused, waiting
 from kernward.tools.polkit import Polkit
 from kernward.tools.root import Root
 from kernward.tools.run import run
@@ -227,8 +227,9 @@ def _busy(root: Root) -> str:
 
 
 def _waiting(root: Root) -> tuple[str, ...]:
+    """At their gates, or turned away and started as soon as that may be."""
     try:
-        return waiting(root)
+        return tuple(dict.fromkeys((*waiting(root), *refused(root))))
     except OSError:
         return ()
 
