@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import dbus_next
 import pytest
 
 from roots import history, kernels, pointers
@@ -49,6 +53,43 @@ def test_the_tool_runs_on_the_python_of_the_release(begin: Begin, release: Relea
     # dkms 2.8.4 says of itself that it is 2.8.
     assert release.dkms.startswith(host.asked("inventory")["host"]["dkms"])
     _assert_quiet(host)
+
+
+# Of each release's own: Debian 11 has no dbus-next, which is pure Python, and comes from here.
+_LIBRARIES = {
+    BULLSEYE.suite: ("pyinotify", "structlog", "systemd", "tenacity"),
+    TRIXIE.suite: ("dbus-next", "pyinotify", "structlog", "systemd", "tenacity"),
+}
+_IMPORT_ALL = """
+import importlib, pkgutil, kernward
+for each in pkgutil.walk_packages(kernward.__path__, "kernward."):
+    if each.name != "kernward.__main__":
+        importlib.import_module(each.name)
+"""
+_ONE_LIFE = """
+timeout -s TERM 60 python3 -W error -m kernward daemon &
+until grep -q '"phase": "idle", "waits_for": "a change"' /run/kernward/status.json; do sleep 0.2; done
+python3 -W error -m kernward status
+kill %1 && wait %1
+"""
+
+
+@_BOTH
+def test_the_daemon_lives_on_the_python_of_the_release(begin: Begin, release: Release) -> None:
+    host = begin(release, settled)
+    without = host.run("python3", "-m", "kernward", "daemon", check=False)
+    assert without.returncode == 3
+    assert "this needs the Python library" in without.stderr
+    assert "Traceback" not in without.stderr
+    shutil.copy(release.bare() / "etc/apt/sources.list", host / "/etc/apt/sources.list")
+    host.offer_debian()
+    host.install(*(f"python3-{each}" for each in _LIBRARIES[release.suite]))
+    if release is BULLSEYE:
+        shutil.copytree(Path(dbus_next.__file__).parent, host / "/opt/python/dbus_next")
+    host.run("python3", "-W", "error", "-c", _IMPORT_ALL)
+    told = host.run("/bin/bash", "-c", _ONE_LIFE)
+    assert "idle, waits for a change" in told.stdout
+    assert "stopped: asked to" in told.stderr
 
 
 @_BOTH
