@@ -42,7 +42,13 @@ from kernward.words import Words
 
 SETTINGS = Settings(Policy(), Limits())
 STATUS = Status("boot", "6.1.0-48-amd64", 1, 0, Phase.STARTING, "the first look")
-STEP = {"kind": "build", "kernel": "6.1.0-48-amd64", "module": "tracker", "version": "1.0"}
+STEP = {
+    "kind": "build",
+    "kernel": "6.1.0-48-amd64",
+    "module": "tracker",
+    "version": "1.0",
+    "modules": ["tracker"],
+}
 
 _PROGRAM = """#!/bin/sh
 cd {folder}

@@ -119,8 +119,10 @@ class Scheduler:
 def modules_of(seen: Optional[Seen]) -> str:
     """The modules that a plan is about, in words."""
     steps = seen.steps() if seen is not None else ()
-    names = dict.fromkeys(each["module"] for each in steps if each["module"])
-    return ", ".join(names) or "the index and the initramfs"
+    # Not "module": a load, an index and an initramfs serve some and name none.
+    return (
+        ", ".join(dict.fromkeys(name for each in steps for name in each["modules"])) or "this host"
+    )
 
 
 def _earlier(one: Optional[int], other: Optional[int]) -> Optional[int]:

@@ -12,6 +12,7 @@ from kernward.core.durations import Duration
 from kernward.core.facts import SECOND_NS
 from kernward.core.guarding import Gate, GateState
 from kernward.core.nouns import replace
+from kernward.scheduling import modules_of
 from kernward.tried import Tried
 from loops import a_look
 
@@ -19,6 +20,12 @@ NOW = 1_700_000_000 * SECOND_NS
 A, B, SOUND = a_look("a"), a_look("b"), a_look()
 SHUT = Gate("sync.service", ("tracker",), GateState.WAIT, "not built", "kernward status")
 HOUR = Duration(3600)
+
+
+def test_a_plan_is_about_all_modules_that_its_steps_serve() -> None:
+    steps = [{"module": "tracker", "modules": ["tracker"]}, {"module": None, "modules": ["mirror"]}]
+    assert modules_of(replace(A, plan={"steps": steps})) == "tracker, mirror"
+    assert modules_of(SOUND) == modules_of(None) == "this host"
 
 
 def test_a_repair_that_changed_nothing_is_put_off_and_at_last_given_up() -> None:
