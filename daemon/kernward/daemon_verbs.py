@@ -221,12 +221,14 @@ def _unit(name: str) -> str:
 def guard(options: Options) -> int:
     """Let a service start only while its modules are sound."""
     from kernward.guard import guard_verb
+    from kernward.posting import remember_by_hand
     from kernward.tools.run import run
 
     _only_root("guard")
     root, settings = _settings(options)
     profiles = settings.policy.profiles
     _print_lines(guard_verb(root, run, profiles, options.service, options.module))
+    remember_by_hand(root, _unit(options.service))
     with contextlib.suppress(KernwardError):
         # So that its gate is decided before it is asked. Without a daemon it is closed anyway.
         from kernward.client import tell

@@ -19,7 +19,7 @@ from kernward.core.profiles import Profile
 from kernward.errors import KernwardError
 from kernward.guard import TooEarlyError, guard_verb, unguard_verb
 from kernward.tools.guards import find_service, guards, is_masked
-from kernward.tools.posted import read_posted, write_posted
+from kernward.tools.posted import Posted, read_posted, write_posted
 from kernward.tools.root import Root
 from kernward.tools.run import Run
 
@@ -113,6 +113,14 @@ def _carry_out(root: Root, run: Run, due: Posting, send: Callable[[Message], Non
         send(message(Event.GUARD_TAKEN_AWAY, service=guard.service, reason=reason))
 
 
+def remember_by_hand(root: Root, service: str) -> None:
+    """An admin guards it: from now on its guard is nobody else's to change. Raises KernwardError."""
+    known, name = read_posted(root), find_service(root, service) or service
+    # What cannot be read changes no guard at all.
+    if not isinstance(known, Unknown) and name in known:
+        _write(root, {each: known[each] for each in known if each != name})
+
+
 def remember_ended(root: Root, settings: Optional[Settings], ended: Iterable[Guard]) -> None:
     """An admin has taken these away: what settings name of them is not guarded again.
 
@@ -131,8 +139,12 @@ def _remember(root: Root, ended: Mapping[str, tuple[str, ...]]) -> None:
     known = read_posted(root)
     if isinstance(known, Unknown):
         raise KernwardError(f"{known.what}: {known.reason}", "remove that file, then repeat")
+    _write(root, {**known, **ended})
+
+
+def _write(root: Root, posted: Posted) -> None:
     try:
-        write_posted(root, {**known, **ended})
+        write_posted(root, posted)
     except OSError as error:
         place = f"{error.filename}: {error.strerror}"
         raise KernwardError(f"not remembered: {place}", "mend that, then repeat") from error

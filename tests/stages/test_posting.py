@@ -18,7 +18,7 @@ from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 from kernward.errors import KernwardError
 from kernward.guard import guard_verb, unguard_verb
-from kernward.posting import carry_out, due_postings, remember_ended
+from kernward.posting import carry_out, due_postings, remember_by_hand, remember_ended
 from kernward.settings import Limits
 from kernward.tools.guards import ADMIN, DROP_IN, guards
 from kernward.tools.posted import POSTED, read_posted
@@ -105,9 +105,12 @@ def test_what_an_admin_ends_is_not_guarded_again(root: Root) -> None:
     unguard_verb(root, nothing_runs, "sync")
     remember_ended(root, chosen, before)
     assert due(root, chosen) == []
-    guard_verb(root, nothing_runs, (), "sync", ("other",))
+    # And what an admin guards is an admin's, also with the very same modules.
+    guard_verb(root, nothing_runs, (), "sync", ("tracker",))
+    remember_by_hand(root, "sync.service")
     assert due(root, chosen) == []
-    assert guarded(root) == {"sync.service": ("other",)}
+    assert due(root, settings()) == []
+    assert guarded(root) == {"sync.service": ("tracker",)}
 
 
 def test_a_guard_by_hand_that_was_ended_by_hand_stays_so(root: Root) -> None:
