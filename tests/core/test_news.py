@@ -89,11 +89,17 @@ def test_gates_are_news_when_they_or_their_reasons_change(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "event"), [("done", Event.STEP_DONE), ("failed", Event.STEP_FAILED)]
+    ("outcome", "event", "level"),
+    [
+        ("done", Event.STEP_DONE, Level.INFO),
+        ("failed", Event.STEP_FAILED, Level.ERROR),
+        # Left out for the failure of another, which is the one to read.
+        ("skipped", Event.STEP_FAILED, Level.NOTICE),
+    ],
 )
-def test_a_step_is_told_with_its_last_lines(outcome: str, event: Event) -> None:
+def test_a_step_is_told_with_its_last_lines(outcome: str, event: Event, level: Level) -> None:
     ended = Finished("build tracker", "6.1", "tracker", outcome, "no memory", 1.25, ("a", "b"))
     told = news.step_ended(ended)
-    assert told.event is event
+    assert (told.event, told.level) == (event, level)
     assert told.fields["tail"] == "a\nb"
     assert told.fields["kernel"] == "6.1"

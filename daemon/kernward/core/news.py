@@ -73,10 +73,11 @@ def gates_changed(
 
 
 def step_ended(ended: Finished) -> Message:
-    """How one step of a repair went."""
+    """How one step of a repair went. What was left out for another's failure is no error of its own."""
     event = Event.STEP_DONE if ended.outcome == "done" else Event.STEP_FAILED
     return message(
         event,
+        Level.NOTICE if ended.outcome == "skipped" else None,
         step=ended.step,
         seconds=f"{ended.seconds:.1f}",
         reason=ended.message,
