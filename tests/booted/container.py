@@ -168,14 +168,10 @@ class Container(Host):
         """The installed tool, which finds out by itself which kernel runs."""
         return ("kernward", *arguments)
 
-    def _run(
-        self, argv: Sequence[str], environment: dict[str, str], limit_s: float, *, shown: bool
-    ) -> Done:
+    def _run(self, argv: Sequence[str], environment: dict[str, str], limit_s: float) -> Done:
         if not self._leader:
-            return super()._run(argv, environment, limit_s, shown=shown)
-        done = overlay.run(
-            self._service(argv, environment), environment={}, timeout_s=limit_s, shown=shown
-        )
+            return super()._run(argv, environment, limit_s)
+        done = overlay.run(self._service(argv, environment), environment={}, timeout_s=limit_s)
         return replace(done, argv=tuple(argv))
 
     def _service(self, argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:

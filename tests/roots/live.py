@@ -54,16 +54,10 @@ class LiveRoot:
         limit_s: float = _LIMIT_S,
     ) -> Done:
         """Run a program inside. With ``check`` a failing one raises, with all that it printed."""
-        done = self._run(argv, environment or {}, limit_s, shown=False)
+        done = self._run(argv, environment or {}, limit_s)
         if check and done.returncode != 0:
             raise FailedError(done)
         return done
-
-    def show(self, *argv: str) -> int:
-        """Run a program inside that prints to where we print; its exit code."""
-        return self._run(
-            argv, {"TERM": os.environ.get("TERM", "dumb")}, _LIMIT_S, shown=True
-        ).returncode
 
     @contextmanager
     def started(
@@ -167,13 +161,10 @@ class LiveRoot:
             raise FailedError(done) from None
         return answer
 
-    def _run(
-        self, argv: Sequence[str], environment: dict[str, str], limit_s: float, *, shown: bool
-    ) -> Done:
+    def _run(self, argv: Sequence[str], environment: dict[str, str], limit_s: float) -> Done:
         done = overlay.run(
             overlay.inside(self.path, argv, self._binds),
             environment={**_ENVIRONMENT, **environment},
             timeout_s=limit_s,
-            shown=shown,
         )
         return replace(done, argv=tuple(argv))

@@ -134,24 +134,19 @@ def run(
     *,
     environment: Mapping[str, str],
     timeout_s: float,
-    shown: bool = False,
 ) -> Done:
-    """Run a program on this host, in an environment of its own, and wait.
-
-    ``shown`` lets it print to where we print ourselves, a terminal perhaps; else it is captured.
-    """
+    """Run a program on this host, in an environment of its own, and wait."""
     done = subprocess.run(
         argv,
         env={**environment, "PATH": SEARCH_PATH},
         stdin=subprocess.DEVNULL,
-        stdout=None if shown else subprocess.PIPE,
-        stderr=None if shown else subprocess.PIPE,
+        capture_output=True,
         text=True,
         errors="replace",
         timeout=timeout_s,
         check=False,
     )
-    return Done(tuple(map(str, argv)), done.returncode, done.stdout or "", done.stderr or "")
+    return Done(tuple(map(str, argv)), done.returncode, done.stdout, done.stderr)
 
 
 def run_here(argv: Sequence[str], *, timeout_s: float) -> Done:
