@@ -30,7 +30,7 @@ from kernward.rebooting import Rebooting
 from kernward.report import Reporter
 from kernward.scheduling import Around, Scheduler
 from kernward.service import Parts, Service
-from kernward.settings import Chosen, check_window, read_settings
+from kernward.settings import Chosen, check_window, read_texts, settings_of
 from kernward.standing import Hands, Standing
 from kernward.tools import journal
 from kernward.tools.announce import MOTD
@@ -43,6 +43,7 @@ from kernward.tools.polkit import Polkit
 from kernward.tools.root import Root
 from kernward.tools.run import run
 from kernward.tools.running_kernel import boot_id
+from kernward.tools.settings_kept import keep_texts
 from kernward.tools.status_file import daemon_lock, write_status
 from kernward.tools.systemd import System, UnitState
 from kernward.tools.transient import REPAIR_UNIT
@@ -67,8 +68,12 @@ def run_daemon(settings_file: Optional[str]) -> None:
 
 
 def _checked(root: Root, settings_file: Optional[str]) -> Settings:
-    settings = read_settings(root, Chosen(), settings_file)
+    texts = read_texts(root, settings_file)
+    settings = settings_of(texts, Chosen())
     check_window(settings, partial(complaint, run))
+    # Passes fall back on them while the files on disk are no good.
+    with contextlib.suppress(OSError):
+        keep_texts(root, texts)
     return settings
 
 

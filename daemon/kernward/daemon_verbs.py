@@ -101,14 +101,14 @@ def _stop_on_sigterm(stopping: threading.Event) -> None:
 
 def _host(options: Options) -> Host:
     from kernward.machine import detect
-    from kernward.settings import Chosen, read_settings
+    from kernward.settings_kept import settings_in_force
     from kernward.tools.guards import guards
     from kernward.tools.root import Root
     from kernward.worker import Host
 
     root = Root("/")
-    settings = read_settings(root, Chosen(), options.settings)
-    return Host(detect(root, None, settings.limits), settings, guards(root))
+    settings, refused = settings_in_force(root, options.settings)
+    return Host(detect(root, None, settings.limits), settings, guards(root), refused)
 
 
 def _record(words: list[str]) -> None:

@@ -38,6 +38,7 @@ from kernward.settings_files import (
     Document,
     Table,
     host_document,
+    parsed,
     profile_documents,
     root_documents,
 )
@@ -56,6 +57,7 @@ from kernward.settings_values import (
     whole_number,
 )
 from kernward.tools.root import Root
+from kernward.tools.settings_kept import Texts
 
 __all__ = [
     "MODULE_KEYS",
@@ -74,6 +76,8 @@ __all__ = [
     "UnsoundLoaded",
     "check_window",
     "read_settings",
+    "read_texts",
+    "settings_of",
 ]
 
 
@@ -120,8 +124,25 @@ def read_settings(root: Root, chosen: Chosen, own_file: Optional[str] = None) ->
 
     Raises SettingsInvalidError naming file and line.
     """
+    return settings_of(read_texts(root, own_file), chosen)
+
+
+def read_texts(root: Root, own_file: Optional[str] = None) -> Texts:
+    """The files that settings are made of. Raises SettingsInvalidError."""
     documents = [host_document(own_file)] if own_file else root_documents(root)
-    found = _Found(_profiles(root))
+    profiles = profile_documents(root)
+    return Texts(
+        tuple((each.path, each.text) for each in documents),
+        tuple((each.path, each.text) for each in profiles),
+    )
+
+
+def settings_of(texts: Texts, chosen: Chosen) -> Settings:
+    """What these files say. Raises SettingsInvalidError naming file and line."""
+    documents = [parsed(path, text) for path, text in texts.settings]
+    profiles = (parsed(path, text) for path, text in texts.profiles)
+    known = (profile_of(each, each.table) for each in profiles)
+    found = _Found({profile.module: profile for profile in known})
     for document in documents:
         found.add(document)
     return found.settings(chosen, tuple(document.path for document in documents))
@@ -211,8 +232,3 @@ class _Found:
             reboot=Reboot(**self._sections["reboot"]),
             origins=self._origins,
         )
-
-
-def _profiles(root: Root) -> dict[str, Profile]:
-    profiles = (profile_of(each, each.table) for each in profile_documents(root))
-    return {profile.module: profile for profile in profiles}

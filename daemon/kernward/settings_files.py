@@ -138,6 +138,11 @@ def _unreadable(path: str, error: OSError) -> SettingsInvalidError:
     )
 
 
+def parsed(path: str, text: str) -> Document:
+    """One file by its text."""
+    return _parse(path, text.encode("utf-8", "surrogateescape"))
+
+
 def _parse(path: str, data: bytes) -> Document:
     # Here and not at the top: most verbs on most hosts find no settings file at all.
     if sys.version_info >= (3, 11):

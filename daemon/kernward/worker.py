@@ -53,11 +53,14 @@ Tell = Callable[[Told], None]
 
 @dataclass(frozen=True)
 class Host:
-    """What a pass works with. ``guards`` Unknown: no gate can be opened."""
+    """What a pass works with. ``guards`` Unknown: no gate can be opened. ``notes``: what is already
+    wrong with it.
+    """
 
     machine: Machine
     settings: Settings
     guards: Union[tuple[Guard, ...], Unknown]
+    notes: tuple[str, ...] = ()
 
     @property
     def root(self) -> Root:
@@ -215,7 +218,7 @@ def seen_of(host: Host, decided: Decided, results: Sequence[StepResult], notes: 
         retry_at_ns=decided.retry_at_ns,
         failed=decided.failed,
         postings=_postings(host, seen, notes),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*host.notes, *notes))),
     )
 
 
