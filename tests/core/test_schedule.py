@@ -225,3 +225,13 @@ def test_a_plan_is_what_it_does_not_what_it_is_for() -> None:
 )
 def test_a_plan_with_other_steps_is_another(steps: tuple[Step, ...]) -> None:
     assert plan_identity(Plan(steps)) != plan_identity(Plan((BUILD,)))
+
+
+def test_what_still_changes_is_looked_at_first_but_not_for_ever() -> None:
+    unsettled = now(unsettled=True, waiting=("sync.service",))
+    waits = put_off(unsettled)
+    assert waits.text == "files and packages to be quiet"
+    assert waits.until_ns is not None
+    assert go(replace(unsettled, now_ns=waits.until_ns))
+    assert go(replace(unsettled, asked=True))
+    assert put_off(unsettled, Mode.ASK).needs_approval
