@@ -168,7 +168,7 @@ def watch(_options: Options) -> int:
 
 def approve(_options: Options) -> int:
     """Let the plan begin that waits for it."""
-    return _told("Approve", "the repair begins; to follow it: kernward watch")
+    return _told("Approve", "the repair may begin; to follow it: kernward watch")
 
 
 def hold(options: Options) -> int:

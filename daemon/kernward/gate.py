@@ -21,7 +21,7 @@ from kernward.core.printable import printable
 from kernward.core.status import Status
 from kernward.tools import gate_marks
 from kernward.tools.leases import Words, read_words
-from kernward.tools.notify import ERROR, INFO, log_line, send_status
+from kernward.tools.notify import INFO, log_line, send_status
 from kernward.tools.root import Root
 from kernward.tools.running_kernel import boot_id, loaded_srcversion
 from kernward.tools.status_file import daemon_pid, read_status, status_stamp
@@ -35,7 +35,8 @@ _LOOK_EVERY_S = 0.5
 class Surroundings:
     """Where a gate stands: the root, the running kernel, clocks, and who listens to it.
 
-    ``tell`` gets the unit's status line, ``say`` a line for the journal and its priority.
+    ``tell`` gets the unit's status line, ``say`` a line for the journal and its priority, ``refuse``
+    the service whose start fails, and why.
     """
 
     root: Root
@@ -45,6 +46,7 @@ class Surroundings:
     sleep: Callable[[float], None]
     tell: Callable[[str], None]
     say: Callable[[str, int], None]
+    refuse: Callable[[str, Gate], None]
 
 
 def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
@@ -57,6 +59,23 @@ def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
         sleep=time.sleep,
         tell=send_status,
         say=log_line,
+        refuse=_send_refusal,
+    )
+
+
+def _send_refusal(service: str, gate: Gate) -> None:
+    """With its id and fields, so that ``journalctl -x`` explains it."""
+    from kernward.core.messages import Event, message  # noqa: PLC0415 (most gates open)
+    from kernward.tools.journal import send  # noqa: PLC0415
+
+    send(
+        message(
+            Event.GATE_REFUSED,
+            service=service,
+            reason=gate.reason,
+            next_step=gate.next_step,
+            module=", ".join(gate.modules) or None,
+        )
     )
 
 
@@ -110,7 +129,7 @@ def _opened(service: str, here: Surroundings, gate: Gate) -> int:
 def _refused(service: str, here: Surroundings, gate: Gate) -> int:
     line = _line("may not start", gate)
     here.tell(line)
-    here.say(f"{service} {line}", ERROR)
+    here.refuse(service, gate)
     with contextlib.suppress(OSError):
         gate_marks.mark_refused(here.root, service, line)
     return REFUSED

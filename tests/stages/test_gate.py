@@ -52,6 +52,7 @@ class World:
         self.now_s = 1000.0
         self.told: list[str] = []
         self.said: list[tuple[int, str]] = []
+        self.turned_away: list[tuple[str, str, str]] = []
         self.on_sleep: Callable[[float], None] = lambda _: None
 
     def ask(self, service: str = SERVICE) -> int:
@@ -63,6 +64,9 @@ class World:
             sleep=self._sleep,
             tell=self.told.append,
             say=lambda text, priority: self.said.append((priority, text)),
+            refuse=lambda service, gate: self.turned_away.append(
+                (service, gate.reason, gate.next_step)
+            ),
         )
         return stage.wait_for(service, here)
 
@@ -128,7 +132,7 @@ def test_a_refusal_is_told_and_marked_for_the_daemon(alive: World) -> None:
     assert alive.ask() == stage.REFUSED
     line = "may not start: it is refuse. Next: kernward repair"
     assert alive.told == [line]
-    assert alive.said == [(3, f"sync.service {line}")]
+    assert alive.turned_away == [(SERVICE, "it is refuse", "kernward repair")]
     assert refused(alive.root) == {SERVICE: line}
     alive.publish()
     assert alive.ask() == stage.OPENED
