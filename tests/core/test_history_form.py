@@ -38,7 +38,7 @@ def test_all_of_it_is_told_in_order_and_looks_are_left_out() -> None:
         "incident  not-built: tracker is not built (over 2023-11-14T22:13:50Z)",
         "incident  not-built: tracker is not built (lasts)",
         "release   sync.service by alice, until 2023-11-14T22:14:59Z: it must run",
-        "repair    open; steps: 3 done (headers came)",
+        "repair    open; steps: 3 done",
         f"sound     tracker 1.0 on {K}, with image=1 (until 2023-11-14T22:14:20Z)",
     ]
     assert lines()[0].startswith("2023-11-14T22:13:25Z  ")

@@ -101,7 +101,7 @@ def history_lines(kept: Chronicle, asked: Asked) -> Iterator[str]:
         *((each.first_seen_ns, _build_text(each)) for each in _tuple(found.builds)),
         *((each.when_ns, _action_text(each)) for each in _tuple(found.actions)),
         *(
-            (each.ended_ns, f"{each.kind:<9} {each.state}; {each.detail} ({each.reason})")
+            (each.ended_ns, f"{each.kind:<9} {each.state}; {each.detail}")
             for each in _tuple(found.passes)
             if each.kind != "look"
         ),

@@ -58,12 +58,12 @@ class Event(enum.Enum):
     REPAIR_PLANNED = (
         "e9d9366d8756f27ec734b71c733129da",
         Level.NOTICE,
-        "a repair of {count} steps is due {when}: {reason}",
+        "a repair of {count} step(s) is due {when}: {reason}",
     )
     REPAIR_WAITS = (
         "b7d00f1097334c9b57c410c6d9c05371",
         Level.WARNING,
-        "a repair of {count} steps waits for approval: {reason}; to let it begin: kernward approve",
+        "a repair of {count} step(s) waits for approval: {reason}; to let it begin: kernward approve",
     )
     REPAIR_APPROVED = (
         "e280603d73c93c8b0c99fdb881f0898b",
@@ -73,7 +73,7 @@ class Event(enum.Enum):
     REPAIR_BEGAN = (
         "b2ca8aa7a5f52924dbd84a108da28593",
         Level.NOTICE,
-        "repair begins: {count} steps",
+        "repair begins: {count} step(s)",
     )
     STEP_DONE = ("dc28e95a06778dfec96fbf74576fe5b5", Level.INFO, "done: {step} in {seconds} s")
     STEP_FAILED = ("661bd7374e3fc941aae8b8ec8bf19f79", Level.ERROR, "failed: {step}: {reason}")
