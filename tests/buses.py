@@ -80,9 +80,8 @@ class PrivateBus:
 
     async def as_nobody(self, script: str) -> str:
         """Run a Python script as another user, with ``ADDRESS`` set; what it prints."""
-        text = f"ADDRESS = {self.address!r}\n{_PRELUDE}\n{script}"
+        text = f"ADDRESS, NOBODY = {self.address!r}, {NOBODY}\n{_PRELUDE}\n{script}"
         process = await asyncio.create_subprocess_exec(
-            *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
             *(sys.executable, "-c", text),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -96,6 +95,10 @@ _PRELUDE = """
 import asyncio, os, sys
 from dbus_next import Message, MessageFlag, MessageType, Variant
 from dbus_next.aio import MessageBus
+# Only now: the environment may lie in root's home, where nobody else can import from.
+os.setgroups([])
+os.setresgid(NOBODY, NOBODY, NOBODY)
+os.setresuid(NOBODY, NOBODY, NOBODY)
 KERNWARD = dict(destination="org.kernward.Kernward1", path="/org/kernward/Kernward1",
                 interface="org.kernward.Kernward1")
 def show(reply):
