@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kernward.core.facts import Inventory, KernelRelease
     from kernward.core.findings import Finding
     from kernward.core.outcomes import Report, Verdict
-    from kernward.core.steps import Plan
     from kernward.cycle import Look
     from kernward.machine import Machine
     from kernward.settings import Settings
@@ -301,6 +300,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _repair(options: argparse.Namespace) -> int:
     import threading  # noqa: PLC0415
 
+    from kernward.asking import agreed_beforehand, agreed_on_terminal  # noqa: PLC0415
     from kernward.core.json_form import report_dict  # noqa: PLC0415
     from kernward.progress import standard_error  # noqa: PLC0415
     from kernward.repair import repair_host  # noqa: PLC0415
@@ -310,8 +310,8 @@ def _repair(options: argparse.Namespace) -> int:
     progress = standard_error(quiet=options.json)
     _stop_on_signals(stopping, lambda: progress.has_begun)
     observer = progress.observer(stopping)
-    consent = _consent(options)
-    report = repair_host(machine, settings.policy, observer, consent, progress.waiting)
+    agreed = agreed_beforehand if options.yes else agreed_on_terminal
+    report = repair_host(machine, settings.policy, observer, agreed, progress.waiting)
     if options.json:
         _print_json(report_dict(report))
     else:
@@ -517,25 +517,3 @@ def _coloured(line: str) -> str:
     if word not in _COLOURS or sys.stdout is None or not sys.stdout.isatty():
         return line
     return f"\033[{_COLOURS[word]}m{word}\033[0m{line[len(word) :]}"
-
-
-def _consent(options: argparse.Namespace) -> Callable[[Plan], bool]:
-    """Asks on a terminal; ``--yes`` answers for whoever is not there."""
-
-    def ask(plan: Plan) -> bool:
-        from kernward.core.render import plan_lines  # noqa: PLC0415
-        from kernward.errors import SettingsInvalidError  # noqa: PLC0415
-
-        if options.yes:
-            return True
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise SettingsInvalidError(
-                "repair asks before it acts, and there is no terminal to ask on",
-                "add --yes for unattended use",
-            )
-        for line in plan_lines(plan, {}):
-            print(line, file=sys.stderr)
-        print("Go ahead? [y/N] ", end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-    return ask
