@@ -8,8 +8,6 @@ looks find nothing changed, and would spend half their time on imports. Not here
 # ruff: noqa: PLC0415 - for the reason above
 from __future__ import annotations
 
-import os
-import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -201,23 +199,23 @@ def _sorted(names: Iterable[str]) -> str:
 
 
 Image = tuple[FileTimes, KernelRelease]
-_LOCK_HELD_AT_MOST_S = 50e-6
 
 
 @contextmanager
 def initramfs_modules(
     machine: Machine, images: Iterable[Optional[Image]], wanted: frozenset[str]
 ) -> Iterator[Callable[[Image], Held]]:
-    """Hands out what the images hold, while those that are new are read by threads.
+    """Hands out what the images hold, while those that are new are read beside this process.
 
-    Decompressing them is most of a first look's work, and needs no lock of the interpreter.
+    Decompressing them is most of a first look's work.
     """
     question = f"initramfs {_sorted(wanted)}"
 
-    def held(image: Image) -> Held:
-        return machine.memory.recall(
-            f"{question} {image[1]}", (image[0],), lambda: _read_image(machine, image, wanted)
-        )
+    def read(image: Image) -> Held:
+        return _read_image(machine, image, wanted)
+
+    def held(image: Image, how: Callable[[Image], Held] = read) -> Held:
+        return machine.memory.recall(f"{question} {image[1]}", (image[0],), lambda: how(image))
 
     new = [
         each
@@ -227,18 +225,10 @@ def initramfs_modules(
     if not new:
         yield held
         return
-    from concurrent.futures import ThreadPoolExecutor
+    from kernward.tools.aside import answers
 
-    interval = sys.getswitchinterval()
-    # After each block a thread asks for the interpreter's lock, and waits this long for one that is
-    # at work in Python. The standard 5 ms is what some twenty blocks take.
-    sys.setswitchinterval(_LOCK_HELD_AT_MOST_S)
-    try:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            begun = {each: pool.submit(held, each) for each in new}
-            yield lambda image: begun[image].result() if image in begun else held(image)
-    finally:
-        sys.setswitchinterval(interval)
+    with answers(new, read) as answer:
+        yield lambda image: held(image, answer if image in new else read)
 
 
 def _read_image(machine: Machine, image: Image, wanted: frozenset[str]) -> Held:
