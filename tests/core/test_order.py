@@ -206,6 +206,15 @@ ORDINARY_LIFE = {
     "image first, no build log": (a_kernel(), built(200, log=None)),
     "image first, nothing but the build log's date": (a_kernel(), built(200, build_times=())),
     "image first, a build log without a date": (a_kernel(), built(200, log=a_log(began=None))),
+    # A small module on a fast machine, which was copied later.
+    "one transaction, built within the second in which the image's unpacking ended": (
+        logged(
+            unpack_began(IMAGE, "6.1-1", at=98.5),
+            *IN_ONE_SECOND,
+            image_files=image_files(born=5000),
+        ),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.5, log=a_log(began=100)),)),
+    ),
     "one transaction, headers named first": (
         logged(
             unpacked(HEADERS, "6.1-1", at=99),
@@ -374,6 +383,14 @@ LOST_EVIDENCE = {
     ),
     "ended in the image's second, disk copied": (
         logged(*IN_ONE_SECOND, image_files=image_files(born=5000)),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.5, log=a_log(began=100)),)),
+    ),
+    "built in the second in which the image's unpacking began and ended, disk copied": (
+        logged(
+            unpack_began(IMAGE, "6.1-1", at=100),
+            *IN_ONE_SECOND,
+            image_files=image_files(born=5000),
+        ),
         replace(a_dkms_module(), builds=(a_build(began=100, took=0.5, log=a_log(began=100)),)),
     ),
     "disk copied, logs gone, once headers first": (

@@ -7,7 +7,7 @@ makes them all anew. So file times count only where something shows that they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
 from kernward.core.facts import (
@@ -205,8 +205,9 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
     """The start, told apart from unpackings that were logged in the same second, where possible.
 
     dpkg does one thing after the other: a build that one of its hooks started was not under way
-    while something was unpacked. If it ended in a later second than the tie, it began after it.
-    That a hook started it shows in a package of this kernel that was configured when it ended.
+    while something was unpacked. If it ended in a later second than the tie, or began in a later one
+    than that unpacking, it began after it. That a hook started it shows in a package of this kernel
+    that was configured when it ended.
     """
     end = max((times.mtime_ns for times in build.build_times), default=0)
     events = kernel_events(kernel)
@@ -216,7 +217,7 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
         if event.action is PackageAction.UNPACKED
         and start.earliest_ns <= event.when.latest_ns
         and event.when.ns <= start.latest_ns
-        and event.when.latest_ns < end
+        and (event.when.latest_ns < end or _was_under_way(events[:at], event, start))
     ]
     if not ties or not any(_may_have_built(event, end) for event in events[ties[-1] :]):
         return start
@@ -233,6 +234,17 @@ def unpacked_during(start: Start, kernel: Kernel) -> tuple[PackageEvent, ...]:
         and start.earliest_ns <= event.when.latest_ns
         and event.when.ns <= start.latest_ns
     )
+
+
+def _was_under_way(before: Sequence[PackageEvent], unpacked: PackageEvent, start: Start) -> bool:
+    """The unpacking that ended as ``unpacked`` had begun for certain when the build did."""
+    began = (
+        each
+        for each in reversed(before)
+        if (each.package, each.action) == (unpacked.package, PackageAction.UNPACK_BEGAN)
+    )
+    first = next(began, None)
+    return first is not None and first.when.latest_ns < start.earliest_ns
 
 
 def _may_have_built(event: PackageEvent, end: int) -> bool:
