@@ -46,7 +46,7 @@ class Scheduler:
         self._tell = tell
         self._is_asked = False
         self._approved = ""
-        self._due_since_ns = 0
+        self._due_since_s: Optional[float] = None
         self._told = ""
         self._tried = Tried()
 
@@ -77,13 +77,15 @@ class Scheduler:
         if self._is_asked:
             return Go("asked for")
         if not seen.plan_id:
-            self._due_since_ns = 0
+            self._due_since_s = None
             return PutOff("", seen.retry_at_ns)
-        self._due_since_ns = self._due_since_ns or time.time_ns()
+        if self._due_since_s is None:
+            self._due_since_s = time.monotonic()
+        due_for_s = time.monotonic() - self._due_since_s
         window = await self._around.window(settings.schedule)
         circumstances = Circumstances(
             now_ns=time.time_ns(),
-            due_since_ns=self._due_since_ns,
+            due_for_s=due_for_s,
             plan=seen.plan_id,
             approved=self._approved,
             # Whoever asked while the window was looked up.

@@ -22,7 +22,7 @@ SHUT = Window(is_open=False, changes_ns=NOW + HOUR)
 
 def now(**changes: Any) -> Circumstances:
     """A plan that is just due, on a quiet machine without a window."""
-    return replace(Circumstances(NOW, NOW, plan="p1", load=0.1), **changes)
+    return replace(Circumstances(NOW, 0.0, plan="p1", load=0.1), **changes)
 
 
 def put_off(circumstances: Circumstances, mode: Mode = Mode.AUTO) -> PutOff:
@@ -51,8 +51,8 @@ def test_a_load_that_could_not_be_read_puts_nothing_off() -> None:
 
 
 def test_a_machine_that_is_never_quiet_is_repaired_within_a_day() -> None:
-    assert put_off(now(load=9.0, due_since_ns=NOW - 23 * HOUR))
-    assert go(now(load=9.0, due_since_ns=NOW - 24 * HOUR))
+    assert put_off(now(load=9.0, due_for_s=23 * 3600.0))
+    assert go(now(load=9.0, due_for_s=24 * 3600.0))
 
 
 def test_outside_the_window_it_waits_for_the_next() -> None:
@@ -64,7 +64,7 @@ def test_in_the_window_it_runs() -> None:
 
 
 def test_a_window_is_kept_however_long_it_takes() -> None:
-    assert put_off(now(window=SHUT, due_since_ns=NOW - 1000 * HOUR))
+    assert put_off(now(window=SHUT, due_for_s=1000 * 3600.0))
 
 
 def test_a_window_that_never_opens_again_waits_for_another_setting() -> None:
@@ -137,7 +137,7 @@ RETRIES = st.one_of(
 CIRCUMSTANCES = st.builds(
     Circumstances,
     now_ns=st.integers(NOW - HOUR, NOW + HOUR),
-    due_since_ns=st.integers(NOW - 48 * HOUR, NOW + HOUR),
+    due_for_s=st.floats(0, 48 * 3600.0),
     plan=st.sampled_from(["p1", "p2"]),
     approved=st.sampled_from(["", "p1"]),
     asked=st.booleans(),
@@ -173,7 +173,8 @@ def _at(circumstances: Circumstances, now_ns: int, opens_ns: Optional[int]) -> C
     if opens_ns is not None:
         is_open = now_ns >= opens_ns
         window = Window(is_open=is_open, changes_ns=None if is_open else opens_ns)
-    return replace(circumstances, now_ns=now_ns, window=window)
+    due_for_s = (now_ns - NOW) / SECOND_NS
+    return replace(circumstances, now_ns=now_ns, due_for_s=due_for_s, window=window)
 
 
 @given(
@@ -231,7 +232,13 @@ def test_what_still_changes_is_looked_at_first_but_not_for_ever() -> None:
     unsettled = now(unsettled=True, waiting=("sync.service",))
     waits = put_off(unsettled)
     assert waits.text == "files and packages to be quiet"
-    assert waits.until_ns is not None
-    assert go(replace(unsettled, now_ns=waits.until_ns))
+    assert waits.until_ns == NOW + 300 * SECOND_NS
+    assert go(replace(unsettled, due_for_s=300.0))
     assert go(replace(unsettled, asked=True))
     assert put_off(unsettled, Mode.ASK).needs_approval
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_longer() -> None:
+    set_back = now(now_ns=NOW - 48 * HOUR, load=9.0, unsettled=True)
+    assert put_off(set_back)
+    assert go(replace(set_back, due_for_s=24 * 3600.0))

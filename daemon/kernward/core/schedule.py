@@ -19,9 +19,9 @@ from kernward.core.steps import Plan
 _LOAD_AGAIN_NS = 60 * SECOND_NS
 _WINDOW_AGAIN_NS = 3600 * SECOND_NS
 # A host that is never quiet is repaired all the same, if it has to, in this time.
-_PATIENCE_NS = 24 * 3600 * SECOND_NS
+_PATIENCE_S = 24 * 3600.0
 # Somebody who never stops writing below /usr/src must not put a repair off for ever.
-_UNSETTLED_NS = 300 * SECOND_NS
+_UNSETTLED_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Circumstances:
 
     ``waiting``: guarded services that do not start until it has run. ``next_boot``: the kernel that
     the next boot goes into, where that is unsound. ``load``: load average per processor. ``window``
-    None: none is set. ``asked``: a person wants it now.
+    None: none is set. ``asked``: a person wants it now. ``due_for_s``: by a clock that nobody sets.
     ``unsettled``: something changes that no look has seen.
     """
 
     now_ns: int
-    due_since_ns: int
+    due_for_s: float
     plan: str
     approved: str = ""
     asked: bool = False
@@ -74,10 +74,11 @@ def decide(now: Circumstances, mode: Mode, load_limit: float) -> Union[Go, PutOf
     against = _failed_before(now)
     if against is not None:
         return against
-    settled_ns = now.due_since_ns + _UNSETTLED_NS
-    if now.unsettled and now.now_ns < settled_ns:
+    left_s = _UNSETTLED_S - now.due_for_s
+    if now.unsettled and left_s > 0:
         # The plan may be another one by then, and the package manager has the lock anyway.
-        return PutOff("files and packages to be quiet", settled_ns)
+        until_ns = now.now_ns + round(left_s * SECOND_NS)
+        return PutOff("files and packages to be quiet", until_ns)
     if urgency:
         return Go(urgency)
     return _closed(now) or _too_busy(now, load_limit) or Go("the machine is quiet")
@@ -112,8 +113,7 @@ def _closed(now: Circumstances) -> Optional[PutOff]:
 
 
 def _too_busy(now: Circumstances, load_limit: float) -> Optional[PutOff]:
-    waited_ns = now.now_ns - now.due_since_ns
-    if now.load is None or now.load <= load_limit or waited_ns >= _PATIENCE_NS:
+    if now.load is None or now.load <= load_limit or now.due_for_s >= _PATIENCE_S:
         return None
     text = f"the load to fall from {now.load:.1f} to {load_limit:g} per processor"
     return PutOff(text, now.now_ns + _LOAD_AGAIN_NS)
