@@ -13,6 +13,7 @@ from typing import Optional
 from kernward.core.choices import Reboot
 from kernward.core.facts import Unknown
 from kernward.core.messages import Event, Message, message
+from kernward.core.nouns import replace
 from kernward.core.reboot import AtWork, NextBootView, announcement, inhibition
 from kernward.core.seen import Seen
 from kernward.errors import KernwardError
@@ -32,20 +33,24 @@ class Rebooting:
         arrange: Callable[[], Awaitable[Seen]],
         arranged: Callable[[], bool],
         send: Callable[[Message], None],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._system = system
         self._arrange = arrange
         self._is_arranged = arranged
         self._send = send
+        self._now_s = now_s
         self._inhibitor: Optional[Inhibitor] = None
         self._told = False
         self._since_s: Optional[float] = None
+        self._left: tuple[str, ...] = ()
+        self._repairing = False
         self._arranged = self._told_of = ""
 
     @property
     def held_off_s(self) -> float:
         """Since when there has been reason to hold a reboot off."""
-        return 0.0 if self._since_s is None else time.monotonic() - self._since_s
+        return 0.0 if self._since_s is None else self._now_s() - self._since_s
 
     def ends_in_s(self, settings: Reboot) -> Optional[float]:
         """When the inhibitor's limit passes; None while there is none."""
@@ -55,17 +60,26 @@ class Rebooting:
 
     async def apply(self, view: Optional[NextBootView], settings: Reboot, work: AtWork) -> str:
         """Hold off, or let go; why it is held off now, "" where it is not."""
-        wish = inhibition(view, settings, work)
+        self._count_anew(view, work)
+        wish = inhibition(view, settings, replace(work, for_s=self.held_off_s))
         if not wish.why:
             self._since_s = None
         elif self._since_s is None:
-            self._since_s = time.monotonic()
+            self._since_s = self._now_s()
         if wish.wanted:
             # The short wait for a look is not worth two lines in the journal.
             await self._hold_off(wish.why, tell=view is not None and bool(view.left))
         else:
             self._let_go(wish.given_up or "nothing is left to be done before it")
         return self._inhibitor.why if self._inhibitor is not None else ""
+
+    def _count_anew(self, view: Optional[NextBootView], work: AtWork) -> None:
+        """The limit is for one thing that gets nowhere, not for all that happens in a boot."""
+        left = view.left if view is not None else ()
+        others = bool(left) and left != self._left
+        if others or (work.repairing and not self._repairing):
+            self._since_s = None
+        self._left, self._repairing = left or self._left, work.repairing
 
     async def _hold_off(self, why: str, *, tell: bool) -> None:
         if self._inhibitor is not None and self._inhibitor.why == why:

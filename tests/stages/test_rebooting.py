@@ -28,7 +28,7 @@ LOGIND = "org.freedesktop.login1"
 DUE = NextBootView(K, Outlook.MENDABLE, modules=("tracker",), left=("build tracker 1.0",))
 SOUND = NextBootView(K, Outlook.SOUND, sound=(K, OLD))
 UNSOUND = NextBootView(K, Outlook.UNSOUND, modules=("tracker",), reason="no headers", sound=(OLD,))
-QUIET = AtWork(unjudged=False, repairing=False, needs_approval=False, for_s=0.0)
+QUIET = AtWork(unjudged=False, repairing=False, needs_approval=False)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,11 @@ class Scene:
         self.failure: Exception | None = None
         self.in_place = False
         self.seen = a_look()
-        self.rebooting = Rebooting(system, self._arrange, lambda: self.in_place, self.told.append)
+        self.now_s = 100.0
+        self.rebooting = Rebooting(
+            *(system, self._arrange, lambda: self.in_place, self.told.append),
+            now_s=lambda: self.now_s,
+        )
 
     async def _arrange(self) -> Seen:
         self.arranged += 1
@@ -114,19 +118,41 @@ def test_the_short_wait_for_a_look_is_held_off_and_not_told() -> None:
 
 def test_it_is_given_up_after_its_limit_and_not_taken_again_for_the_same() -> None:
     async def scene(here: Scene, logind: Logind) -> None:
-        await here.rebooting.apply(DUE, Reboot(), QUIET)
-        left = here.rebooting.ends_in_s(Reboot(inhibit_limit=Duration(60)))
-        assert left is not None
-        assert 0 < left <= 60
-        late = replace(QUIET, for_s=3600.0)
-        assert await here.rebooting.apply(DUE, Reboot(), late) == ""
+        limited = Reboot(inhibit_limit=Duration(60))
+        await here.rebooting.apply(DUE, limited, QUIET)
+        here.now_s += 20.0
+        assert here.rebooting.ends_in_s(limited) == 40.0
+        here.now_s += 40.0
+        assert await here.rebooting.apply(DUE, limited, QUIET) == ""
         assert "inhibit_limit" in here.told[-1].text
-        assert here.rebooting.ends_in_s(Reboot()) is None
-        assert here.rebooting.held_off_s > 0
-        await here.rebooting.apply(DUE, Reboot(), late)
+        assert here.rebooting.ends_in_s(limited) is None
+        assert here.rebooting.held_off_s == 60.0
+        await here.rebooting.apply(DUE, limited, QUIET)
+        await here.rebooting.apply(DUE, limited, replace(QUIET, unjudged=True))
         assert len(logind.whys) == 1
         await here.rebooting.apply(SOUND, Reboot(), QUIET)
         assert here.rebooting.held_off_s == 0
+
+    act(scene)
+
+
+@pytest.mark.parametrize("late", ["approved", "another plan"])
+def test_what_begins_after_the_limit_is_held_off_for_once_more(late: str) -> None:
+    """A plan waited for its approval for longer than that; or other steps are due now."""
+
+    async def scene(here: Scene, _logind: Logind) -> None:
+        limited = Reboot(inhibit_limit=Duration(60))
+        waiting = replace(QUIET, needs_approval=True)
+        await here.rebooting.apply(DUE, limited, waiting)
+        here.now_s += 3600.0
+        assert await here.rebooting.apply(DUE, limited, waiting) == ""
+        view = DUE if late == "approved" else replace(DUE, left=("index of another",))
+        work = replace(QUIET, repairing=late == "approved")
+        assert await here.rebooting.apply(view, limited, work)
+        here.now_s += 59.0
+        assert await here.rebooting.apply(view, limited, work)
+        here.now_s += 1.0
+        assert await here.rebooting.apply(view, limited, work) == ""
 
     act(scene)
 

@@ -55,13 +55,14 @@ class NextBootView:
 class AtWork:
     """How far the daemon is. ``unjudged``: something changed that no look has seen yet.
 
-    ``for_s``: since when there has been reason to hold a reboot off, without a pause.
+    ``for_s``: since when there has been reason to hold a reboot off, without a pause, for the same
+    steps, and without a repair that has begun since.
     """
 
     unjudged: bool
     repairing: bool
     needs_approval: bool
-    for_s: float
+    for_s: float = 0.0
 
 
 @dataclass(frozen=True)
