@@ -21,7 +21,7 @@ from kernward.core.reboot import (
 )
 from kernward.core.seen import Seen
 from kernward.posting import carry_out, due_postings
-from kernward.tools.announce import announce
+from kernward.tools.announce import announce, remove_motd
 from kernward.tools.boot_default import (
     NotDone,
     WantedDefault,
@@ -29,8 +29,9 @@ from kernward.tools.boot_default import (
     restore_default,
     set_default,
 )
-from kernward.tools.guards import guards
+from kernward.tools.guard_files import guards
 from kernward.tools.journal import send
+from kernward.tools.root import Root
 from kernward.tools.run import run
 from kernward.worker import Host, decide, next_boot_of, seen_of
 
@@ -51,6 +52,23 @@ def arrange_reboot(host: Host) -> Seen:
     known = _arrange_default(host, view, known, notes)
     _announce(host, announcement(view, known), notes)
     return seen_of(host, decided, (), notes)
+
+
+def retire(root: Root) -> list[str]:
+    """The program goes: the boot loader has its own default again, and logins say nothing of it.
+
+    What could not be done, in words.
+    """
+    notes = []
+    if isinstance(remembered_default(root), ChangedDefault):
+        done = restore_default(root, run)
+        if isinstance(done, NotDone):
+            notes.append(f"the boot loader's default: {done.reason} ({done.next_step})")
+    try:
+        remove_motd(root)
+    except OSError as error:
+        notes.append(f"{error.filename}: {error.strerror}")
+    return notes
 
 
 def arrange_guards(host: Host) -> Seen:

@@ -227,7 +227,7 @@ _ARGUMENTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "daemon": (_SETTINGS,),
     "gate": (_SERVICE,),
     "pass": (
-        ("kind", {"choices": ("look", "repair", "boot", "guard", "record")}),
+        ("kind", {"choices": ("look", "repair", "boot", "guard", "record", "retire")}),
         ("--again", {"action": "store_true"}),
         ("--only", {"default": ""}),
         ("rest", {"nargs": "*"}),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from kernward.errors import KernwardError, SettingsInvalidError
+from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
 
 if TYPE_CHECKING:
     import threading
@@ -60,10 +60,12 @@ def one_pass(options: Options) -> int:
     try:
         if options.kind == "record":
             _record(options.rest)
+        elif options.kind == "retire":
+            return _retire()
         else:
             tell(_passed(options, tell))
     except KernwardError as error:
-        tell(Failed(error.message, error.hint))
+        tell(Failed(error.message, error.hint, busy=isinstance(error, LockHeldError)))
         return BLIND
     return SOUND
 
@@ -102,13 +104,24 @@ def _stop_on_sigterm(stopping: threading.Event) -> None:
 def _host(options: Options) -> Host:
     from kernward.machine import detect
     from kernward.settings_kept import settings_in_force
-    from kernward.tools.guards import guards
+    from kernward.tools.guard_files import guards
     from kernward.tools.root import Root
     from kernward.worker import Host
 
     root = Root("/")
     settings, refused = settings_in_force(root, options.settings)
     return Host(detect(root, None, settings.limits), settings, guards(root), refused)
+
+
+def _retire() -> int:
+    """What the package's removal undoes while the program is still there."""
+    from kernward.arranging import retire
+    from kernward.tools.root import Root
+
+    notes = retire(Root("/"))
+    for note in notes:
+        print(f"kernward: {note}", file=sys.stderr)
+    return BLIND if notes else SOUND
 
 
 def _record(words: list[str]) -> None:
@@ -242,7 +255,7 @@ def unguard(options: Options) -> int:
     from kernward.core.facts import Unknown
     from kernward.guard import unguard_verb
     from kernward.posting import remember_ended
-    from kernward.tools.guards import guards
+    from kernward.tools.guard_files import guards
     from kernward.tools.root import Root
     from kernward.tools.run import run
 

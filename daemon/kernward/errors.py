@@ -38,3 +38,7 @@ class SettingsInvalidError(KernwardError):
 
 class LockHeldError(KernwardError):
     """Somebody else is at work; the message names the holder."""
+
+
+class NotBegunError(KernwardError):
+    """A pass did not come as far as to say a word: nothing was tried."""

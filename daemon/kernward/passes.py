@@ -16,7 +16,7 @@ from typing import Optional
 from kernward.core.nouns import dataclass
 from kernward.core.printable import printable
 from kernward.core.seen import Failed, Seen, Told, told_of
-from kernward.errors import KernwardError
+from kernward.errors import KernwardError, LockHeldError, NotBegunError
 from kernward.tools.child import Ended, follow
 from kernward.tools.transient import transient
 
@@ -32,7 +32,8 @@ Listener = Callable[[Told], None]
 @dataclass(frozen=True)
 class Passes:
     """``own`` is the command that starts this program, ``settings_file`` what it was told to read
-    instead of the installed settings. All raise KernwardError.
+    instead of the installed settings. All raise KernwardError; LockHeldError and NotBegunError where
+    nothing was tried.
     """
 
     own: Sequence[str]
@@ -82,11 +83,12 @@ class Passes:
         reader = _Reader(listener)
         ended = await follow(argv, reader.line, limit_s)
         if reader.failed is not None:
-            raise KernwardError(reader.failed.message, reader.failed.hint)
+            kind = LockHeldError if reader.failed.busy else KernwardError
+            raise kind(reader.failed.message, reader.failed.hint)
         if reader.seen is None or ended.code < 0:
-            raise KernwardError(
-                f"the pass told nothing: {_end_of(ended)}", "journalctl -u kernward"
-            )
+            # Also a unit that systemd did not start: no bus, or one of this name is there.
+            kind = KernwardError if reader.has_told else NotBegunError
+            raise kind(f"the pass told nothing: {_end_of(ended)}", "journalctl -u kernward")
         return reader.seen
 
 
@@ -100,6 +102,7 @@ class _Reader:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self.has_told = False
         self.seen: Optional[Seen] = None
         self.failed: Optional[Failed] = None
 
@@ -109,6 +112,7 @@ class _Reader:
         except (ValueError, KeyError, TypeError, AttributeError):
             # Something printed by a library; what a pass has to say is in its other lines.
             return
+        self.has_told = True
         if isinstance(told, Seen):
             self.seen = told
         elif isinstance(told, Failed):

@@ -20,7 +20,7 @@ from kernward.core.schedule import Go, PutOff
 from kernward.core.seen import Seen
 from kernward.core.settle import Change, Reason, Settling
 from kernward.core.status import Phase
-from kernward.errors import KernwardError
+from kernward.errors import KernwardError, LockHeldError, NotBegunError
 from kernward.observe import POLL_S, Observer
 from kernward.passes import Passes
 from kernward.scheduling import Scheduler, modules_of
@@ -207,6 +207,8 @@ class Service:
             try:
                 await self._take(self._parts.passes.settle_guards())
             except KernwardError as error:
+                # Tried again with the next look; what comes back without an error is not.
+                self._posted = ()
                 self._standing.note("guards", (f"{waits_for}: {error.message} ({error.hint})",))
 
     async def _repair(self, why: str) -> None:
@@ -224,23 +226,27 @@ class Service:
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
         self._standing.failure, began = "", time.monotonic()
         repair = self._parts.passes.repair(self._standing.hear, again=order.again, only=order.only)
-        await self._pass(repair)
+        has_tried = await self._pass(repair)
         seconds, after = f"{time.monotonic() - began:.1f}", self._standing.seen
         if after is not None:
             self._standing.tell(message(Event.REPAIR_ENDED, seconds=seconds, state=after.state))
-        self._scheduler.ended(before, after, self._standing.failure)
+        if has_tried:
+            self._scheduler.ended(before, after, self._standing.failure)
 
     def _begin(self, phase: Phase, waits_for: str, **changes: object) -> None:
         number = self._standing.status.passes + 1
         self._standing.publish(phase=phase, waits_for=waits_for, passes=number, **changes)
 
-    async def _pass(self, running: Awaitable[Seen]) -> None:
+    async def _pass(self, running: Awaitable[Seen]) -> bool:
+        """Whether it came to try anything: waiting for others in vain is no failure of a plan."""
         try:
             await self._take(running)
-            self._failures = 0
         except KernwardError as error:
             self._failures += 1
             self._standing.lose(error)
+            return not isinstance(error, (LockHeldError, NotBegunError))
+        self._failures = 0
+        return True
 
     async def _take(self, running: Awaitable[Seen]) -> None:
         begun_s, began = self._parts.observer.now(), time.monotonic()

@@ -122,13 +122,16 @@ def repair_once(
         on_wait=lambda holder: tell(Waits(holder)),
     )
     ended_ns = time.time_ns()
+    results = _own_fault(report.results) if stopping.is_set() else report.results
     with _noted(notes):
-        _record_builds(host, first.seen, report.results)
+        _record_builds(host, first.seen, results)
         record_report(host.machine, first.policy, report, Occasion("", began_ns, ended_ns))
-    decided = _with_outcome(host, first.seen, decide(host, notes), report.results, notes)
+    decided = decide(host, notes)
+    if not stopping.is_set():
+        decided = _with_outcome(host, first.seen, decided, results, notes)
     host.machine.memory.save()
     _record(host, decided, Occasion("after the repair", ended_ns, time.time_ns()), notes)
-    return seen_of(host, decided, report.results, notes)
+    return seen_of(host, decided, results, notes)
 
 
 @contextlib.contextmanager
@@ -299,6 +302,14 @@ def _ends(results: Sequence[StepResult]) -> str:
 
 
 # ---- what failed
+
+
+def _own_fault(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
+    """What was stopped because the daemon ends has not failed, and is tried again by the next one."""
+    return tuple(
+        replace(each, outcome=Outcome.SKIPPED) if each.outcome is Outcome.FAILED else each
+        for each in results
+    )
 
 
 def _record_builds(host: Host, before: Look, results: Sequence[StepResult]) -> None:

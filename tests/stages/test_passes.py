@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernward.core.seen import Failed, Line, Seen, Told, told_dict
-from kernward.errors import KernwardError
+from kernward.errors import KernwardError, LockHeldError, NotBegunError
 from kernward.passes import Passes, own_command
 from kernward.tools.transient import transient
 
@@ -48,6 +48,21 @@ def test_what_it_could_not_do_is_an_error_with_its_hint(tmp_path: Path) -> None:
 def test_one_that_dies_without_a_word_is_an_error_and_never_sound(tmp_path: Path, end: str) -> None:
     with pytest.raises(KernwardError, match="told nothing"):
         asyncio.run(passes(tmp_path, end=end).look("a test"))
+
+
+def test_one_that_never_said_a_word_has_tried_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NotBegunError):
+        asyncio.run(passes(tmp_path, end="exit 1").look("a test"))
+    begun = passes(tmp_path, line(Line("CC [M]")), end="exit 1")
+    with pytest.raises(KernwardError) as raised:
+        asyncio.run(begun.look("a test"))
+    assert not isinstance(raised.value, NotBegunError)
+
+
+def test_one_that_waited_for_others_in_vain_says_so(tmp_path: Path) -> None:
+    busy = Failed("apt-get (pid 7) is at work here", "wait for it", busy=True)
+    with pytest.raises(LockHeldError, match="apt-get"):
+        asyncio.run(passes(tmp_path, line(busy)).look("a test"))
 
 
 def test_one_that_is_killed_after_its_look_is_not_believed(tmp_path: Path) -> None:

@@ -184,6 +184,25 @@ def test_a_repair_that_helps_nothing_is_put_off(begin: Begin) -> None:
     asyncio.run(play())
 
 
+def test_waiting_for_others_in_vain_is_no_failure_of_a_plan(begin: Begin) -> None:
+    """An open package manager, a bus that is down: the plan itself was never tried."""
+
+    async def play() -> None:
+        async with begin(a_look("p1", SHUT)) as loop:
+            loop.sees(
+                Failed("dpkg (pid 7) is at work here", "wait for it", busy=True), kind="repair"
+            )
+            for times in range(1, 6):
+                await loop.until_told(Event.PASS_FAILED, times)
+                loop.service.check()
+            loop.sees(a_look(), kind="repair")
+            loop.sees(a_look())
+            loop.service.check()
+            await loop.until_at(Phase.IDLE)
+
+    asyncio.run(play())
+
+
 def test_two_plans_that_bring_each_other_back_are_not_carried_out_for_ever(begin: Begin) -> None:
     async def play() -> None:
         async with begin(a_look("p1")) as loop:
@@ -341,7 +360,29 @@ def test_notes_of_passes_are_told_once_and_again_after_they_were_gone(begin: Beg
     asyncio.run(play())
 
 
-def test_guards_that_settings_name_are_placed_once_even_where_that_fails(begin: Begin) -> None:
+def test_guards_that_settings_name_are_placed_once_even_where_that_is_impossible(
+    begin: Begin,
+) -> None:
+    async def play() -> None:
+        due = a_look("", OPEN, postings=("guard sync.service: tracker",))
+        async with begin(due) as loop:
+            loop.sees(due, kind="guard")
+            await loop.until_asked("look", "guard")
+            await loop.until_at(Phase.IDLE)
+            loop.service.check()
+            await loop.until_asked("look", "guard", "look")
+            await loop.until_at(Phase.IDLE)
+            loop.sees(a_look("", OPEN), kind="guard")
+            loop.service.take_settings(SETTINGS)
+            loop.service.check()
+            await loop.until_asked("look", "guard", "look", "look", "guard")
+
+    asyncio.run(play())
+
+
+def test_guards_that_could_not_be_placed_for_now_are_tried_with_the_next_look(
+    begin: Begin,
+) -> None:
     async def play() -> None:
         due = a_look("", OPEN, postings=("guard sync.service: tracker",))
         async with begin(due) as loop:
@@ -350,13 +391,9 @@ def test_guards_that_settings_name_are_placed_once_even_where_that_fails(begin: 
             assert "guard sync.service: tracker: no bus" in said.text
             await loop.until_at(Phase.IDLE)
             assert loop.status.gates == (OPEN,)
-            loop.service.check()
-            await loop.until_asked("look", "guard", "look")
-            await loop.until_at(Phase.IDLE)
             loop.sees(a_look("", OPEN), kind="guard")
-            loop.service.take_settings(SETTINGS)
             loop.service.check()
-            await loop.until_asked("look", "guard", "look", "look", "guard")
+            await loop.until_asked("look", "guard", "look", "guard")
 
     asyncio.run(play())
 

@@ -26,11 +26,13 @@ from kernward.core.guarding import GateState, Guard
 from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 from kernward.core.seen import Began, Finished, Seen, Told
+from kernward.errors import ToolStoppedError
 from kernward.machine import detect
 from kernward.settings import Limits
 from kernward.tools.history import HISTORY, History
 from kernward.tools.memory import Memory
 from kernward.tools.root import Root
+from kernward.tools.run import Command
 from kernward.worker import Host, look_once, repair_once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="repair needs root's rights")
@@ -121,6 +123,26 @@ def test_a_build_that_failed_is_left_out_until_it_may_be_tried_again(unsound: Pa
     good = {"dkms": dkms_build(), "depmod": depmod(unsound)}
     seen, _ = repaired(unsound, good, again=True)
     assert (seen.plan_id, seen.retry_at_ns) == ("", None)
+
+
+def test_what_is_stopped_because_the_daemon_ends_has_not_failed(unsound: Path) -> None:
+    """An upgrade of the package restarts it in the middle of a build."""
+    stopping = threading.Event()
+
+    def stopped(_: Command) -> int:
+        stopping.set()
+        raise ToolStoppedError("dkms was stopped", "it is tried again")
+
+    plan = look_once(host(unsound), "start").plan_id
+    answers = {"dkms": stopped, "depmod": depmod(unsound)}
+    guard = Guard("sync.service", ("tracker",), "x")
+    here = host(unsound, answers)
+    machine = replace(here.machine, running=KernelRelease(RELEASE))
+    here = replace(here, machine=machine, guards=(guard,))
+    seen = repair_once(here, lambda _told: None, stopping, again=False)
+    assert (seen.plan_id, seen.failed, seen.retry_at_ns) == (plan, None, None)
+    assert [each.state for each in seen.gates] == [GateState.WAIT]
+    assert look_once(host(unsound), "start again").plan_id == plan
 
 
 @pytest.mark.parametrize(("code", "said"), [(1, "depmod"), (0, "should have left is not there")])

@@ -99,10 +99,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The pass could not be carried out."""
+    """The pass could not be carried out. ``busy``: only because somebody else is at work."""
 
     message: str
     hint: str
+    busy: bool = False
 
 
 Told = Union[Seen, Began, Line, Waits, Finished, Failed]
