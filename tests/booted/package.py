@@ -146,7 +146,11 @@ def _field(name: str) -> tuple[str, ...]:
 
 
 # Names of packages that others provide, which apt takes no version for.
-_PROVIDED = {"debhelper-compat": "debhelper", "dh-sequence-python3": "dh-python"}
+_PROVIDED = {
+    "debhelper-compat": "debhelper",
+    "dh-sequence-python3": "dh-python",
+    "dbus-system-bus": "dbus",
+}
 
 
 def _source_files() -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kernward.arranging import retire
 from kernward.core.boot_default import ChangedDefault
 from kernward.core.facts import KernelRelease
 from kernward.tools.announce import put_motd, remove_motd
@@ -125,3 +126,18 @@ def test_wall_takes_any_line_for_a_text(begin: Begin, text: str) -> None:
     argv = ("wall", "--timeout", "5", "--", f"{text}\n")
     done = host.run(*argv)
     assert done.output == ""
+
+
+@_BY_SUITE
+def test_a_program_that_is_removed_leaves_the_loader_and_logins_as_they_were(
+    begin: Begin, release: Release
+) -> None:
+    root = with_grub(begin(release), "saved")
+    wanted = WantedDefault(OTHER, NEXT, "tracker is not sound", (NEXT, OTHER))
+    assert isinstance(set_default(root, run, wanted), ChangedDefault)
+    put_motd(root, "kernward: something")
+    assert boots(root) == OTHER
+    assert retire(root) == []
+    assert boots(root) == NEXT
+    assert not root.exists("/run/motd.d/kernward")
+    assert retire(root) == []
