@@ -96,7 +96,8 @@ class Loop:
         keeper = Doorkeeper(self.root, system, self.told.append)
         self.standing = Standing(Hands(reporter, self.words, keeper, rebooting), STATUS)
         watched = (Watched(str(folder / "watched"), Reason.KERNELS),)
-        self.observer = Observer(lambda: self.busy, Settling(settings.schedule.settle_s), watched)
+        settling = Settling(settings.schedule.settle_s)
+        self.observer = Observer(lambda: self.busy, lambda: False, settling, watched)
         around = Around(lambda: self.waiting, lambda: self.load, self._window)
         scheduler = Scheduler(around, self.standing.tell)
         self.service = Service(

@@ -29,7 +29,7 @@ CORE_STDLIB = {
 SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
-    *("trusted", "watched", "bus_connection", "bus_library", "bus_messages"),
+    *("trusted", "watched", "bus_connection", "bus_library", "bus_messages", "running_kernel"),
 }
 SHARED_BY = {
     # grub.cfg and the loader's entry files are two spellings of one question.
@@ -38,6 +38,8 @@ SHARED_BY = {
     # What is set there is read back here, by the same names.
     "boot_default": {"bootloader"},
     "boot_variables": {"bootloader", "grub"},
+    # Written here, read there.
+    "guards": {"guard_files"},
 }
 ONE_IMPORTER = {
     "subprocess": {"tools/run.py"},

@@ -17,7 +17,8 @@ from kernward.errors import KernwardError
 from kernward.passes import Passes
 from kernward.service import Service
 from kernward.standing import Standing
-from kernward.tools.guards import find_service, guards
+from kernward.tools.guard_files import guards
+from kernward.tools.guards import find_service
 from kernward.tools.root import Root
 from kernward.words import Words
 

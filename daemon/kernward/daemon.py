@@ -20,6 +20,7 @@ from kernward.bus_verbs import Verbs
 from kernward.core.choices import Schedule, Settings
 from kernward.core.facts import Unknown, Window
 from kernward.core.messages import Event, message
+from kernward.core.opening import about
 from kernward.core.settle import Settling
 from kernward.core.status import Phase, Status
 from kernward.doorkeeper import Doorkeeper
@@ -39,6 +40,8 @@ from kernward.tools.bus_connection import Connection
 from kernward.tools.calendar import complaint, window_state
 from kernward.tools.dpkg import Dpkg
 from kernward.tools.gate_marks import refused, waiting
+from kernward.tools.guard_files import guard_of
+from kernward.tools.leases import read_words
 from kernward.tools.polkit import Polkit
 from kernward.tools.root import Root
 from kernward.tools.run import run
@@ -51,6 +54,8 @@ from kernward.words import Words
 
 _OLDER_REPAIR_POLL_S = 2.0
 _OVER = {"inactive", "failed"}
+# The connection to the bus is made beside the loop.
+_BUS_TRIES, _BUS_AGAIN_S = 20, 0.25
 
 
 def run_daemon(settings_file: Optional[str]) -> None:
@@ -101,7 +106,9 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
         ),
         _first_status(root),
     )
-    observer = Observer(lambda: _busy(root), Settling(settings.schedule.settle_s))
+    observer = Observer(
+        lambda: _busy(root), lambda: _gates_wait(root), Settling(settings.schedule.settle_s)
+    )
     scheduler = Scheduler(Around(lambda: _waiting(root), _load, _window), standing.tell)
     service = Service(Parts(observer, passes, standing, scheduler), settings)
     verbs.service, verbs.standing = service, standing
@@ -131,10 +138,7 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
 async def _work(service: Service, system: System, standing: Standing) -> None:
     """The loop, once a repair that another life of the daemon began has ended."""
     journal.notify(READY="1")
-    while True:
-        state = await system.unit_state(REPAIR_UNIT)
-        if not isinstance(state, UnitState) or state.active in _OVER:
-            break
+    while await _older_repair(system):
         standing.publish(
             phase=Phase.REPAIRING, waits_for="the repair that was begun before the daemon's start"
         )
@@ -145,6 +149,16 @@ async def _work(service: Service, system: System, standing: Standing) -> None:
         # Stopped by SIGTERM it ends its step in good order; what is left is for the next life.
         if standing.status.phase is Phase.REPAIRING:
             await system.stop_unit(REPAIR_UNIT)
+
+
+async def _older_repair(system: System) -> bool:
+    """Whether one runs. A bus that is not there for long cannot have one started, either."""
+    for _ in range(_BUS_TRIES):
+        state = await system.unit_state(REPAIR_UNIT)
+        if isinstance(state, UnitState):
+            return state.active not in _OVER
+        await asyncio.sleep(_BUS_AGAIN_S)
+    return False
 
 
 async def _until_first(stopped: asyncio.Event, jobs: list[Coroutine[Any, Any, Any]]) -> None:
@@ -231,12 +245,26 @@ def _busy(root: Root) -> str:
     return holder if isinstance(holder, str) else ""
 
 
-def _waiting(root: Root) -> tuple[str, ...]:
-    """At their gates, or turned away and started as soon as that may be."""
+def _gates_wait(root: Root) -> bool:
     try:
-        return tuple(dict.fromkeys((*waiting(root), *refused(root))))
+        return bool(waiting(root))
+    except OSError:
+        return False
+
+
+def _waiting(root: Root) -> tuple[str, ...]:
+    """At their gates, or turned away and started as soon as that may be.
+
+    Those that an admin holds, or that are guarded no more, are in no hurry.
+    """
+    try:
+        names = tuple(dict.fromkeys((*waiting(root), *refused(root))))
     except OSError:
         return ()
+    holds = read_words(root).holds if names else ()
+    return tuple(
+        each for each in names if about(each, holds) is None and guard_of(root, each) is not None
+    )
 
 
 def _load() -> float:

@@ -7,13 +7,14 @@ itself, which asks its gate (gate.py).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 
 from kernward.core.facts import Unknown
-from kernward.core.guarding import Gate, GateState
+from kernward.core.guarding import Gate, GateState, template_of
 from kernward.core.messages import Event, Message, message
-from kernward.core.nouns import dataclass
-from kernward.core.opening import about, template_of
+from kernward.core.nouns import dataclass, field
+from kernward.core.opening import about
 from kernward.tools.gate_marks import clear_refused, mark_refused, refused
 from kernward.tools.root import Root
 from kernward.tools.systemd import System, UnitState
@@ -28,6 +29,8 @@ class Doorkeeper:
     root: Root
     system: System
     send: Callable[[Message], None]
+    # How those that were turned away were enabled when that was first seen.
+    _enabled: dict[str, str] = field(default_factory=dict)
 
     async def apply(
         self,
@@ -44,8 +47,10 @@ class Doorkeeper:
         for service in sorted(self._turned_away()):
             # An instance goes by the gate of its template.
             own = about(service, gates)
+            if own is None or not await self._still_wanted(service):
+                continue
             is_held = bool({service, template_of(service)} & held)
-            if own is not None and own.state is GateState.OPEN and not is_held:
+            if own.state is GateState.OPEN and not is_held:
                 await self._start(service, own)
 
     def _turned_away(self) -> frozenset[str]:
@@ -54,6 +59,20 @@ class Doorkeeper:
         except OSError:
             # They stay where they are: an admin's own start asks the gate as well.
             return frozenset()
+
+    async def _still_wanted(self, service: str) -> bool:
+        """Nobody has disabled, masked or removed it since; else it is forgotten."""
+        state = await self.system.unit_state(service)
+        if not isinstance(state, UnitState):
+            return True
+        before = self._enabled.setdefault(service, state.file)
+        gone = state.load in {"not-found", "masked"}
+        if not gone and not (before == "enabled" and state.file == "disabled"):
+            return True
+        del self._enabled[service]
+        with contextlib.suppress(OSError):
+            clear_refused(self.root, service)
+        return False
 
     async def _named(self, service: str) -> tuple[str, ...]:
         """The service, or the instances of a template."""
@@ -91,5 +110,6 @@ class Doorkeeper:
             clear_refused(self.root, service)
         except OSError:
             return
+        self._enabled.pop(service, None)
         reason = f"{', '.join(gate.modules)} is sound now"
         self.send(message(Event.SERVICE_STARTED, service=service, reason=reason))

@@ -10,20 +10,29 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, Unknown
-from kernward.core.guarding import Gate, GateState
+from kernward.core.guarding import Gate, GateState, identity
 from kernward.core.nouns import dataclass, replace
-from kernward.core.opening import Present, about, now
+from kernward.core.opening import (
+    PATIENCE_S,
+    Answer,
+    Present,
+    about,
+    beside,
+    now,
+    out_of_patience,
+)
 from kernward.core.printable import printable
 from kernward.core.status import Status
 from kernward.tools import gate_marks
+from kernward.tools.guard_files import guard_of
 from kernward.tools.leases import Words, read_words
 from kernward.tools.notify import INFO, log_line, send_status
 from kernward.tools.root import Root
-from kernward.tools.running_kernel import boot_id, loaded_srcversion
+from kernward.tools.running_kernel import boot_id, loaded_build_id, loaded_srcversion
 from kernward.tools.status_file import daemon_pid, read_status, status_stamp
 
 OPENED, REFUSED = 0, 1
@@ -35,15 +44,18 @@ _LOOK_EVERY_S = 0.5
 class Surroundings:
     """Where a gate stands: the root, the running kernel, clocks, and who listens to it.
 
-    ``tell`` gets the unit's status line, ``say`` a line for the journal and its priority, ``refuse``
+    ``boot_ns`` is the clock that counts from the boot; ``packages`` names who changes packages now,
+    "" for nobody. ``tell`` gets the unit's status line, ``say`` a line for the journal and its priority, ``refuse``
     the service whose start fails, and why.
     """
 
     root: Root
     kernel: str
     wall_ns: Callable[[], int]
+    boot_ns: Callable[[], int]
     monotonic_s: Callable[[], float]
     sleep: Callable[[float], None]
+    packages: Callable[[], str]
     tell: Callable[[str], None]
     say: Callable[[str, int], None]
     refuse: Callable[[str, Gate], None]
@@ -55,12 +67,22 @@ def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
         root=root,
         kernel=kernel or os.uname().release,
         wall_ns=time.time_ns,
+        boot_ns=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         monotonic_s=time.monotonic,
         sleep=time.sleep,
+        packages=lambda: _packages_at_work(root),
         tell=send_status,
         say=log_line,
         refuse=_send_refusal,
     )
+
+
+def _packages_at_work(root: Root) -> str:
+    from kernward.tools.dpkg import Dpkg  # noqa: PLC0415 (most gates open)
+
+    holder = Dpkg(root).busy()
+    # A lock that cannot be looked at is waited for as any other reason is.
+    return holder if isinstance(holder, str) else ""
 
 
 def _send_refusal(service: str, gate: Gate) -> None:
@@ -94,11 +116,16 @@ def wait_for(service: str, here: Surroundings) -> int:
 
 
 def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int:
-    began = here.monotonic_s()
     status = _StatusReader(here.root)
     told = ""
+    # Added up: a daemon that comes and goes is not waited for again and again.
+    impatient_s = 0.0
     while True:
-        gate = decide(service, here, status.read(), here.monotonic_s() - began)
+        asked_s = here.monotonic_s()
+        answer = decide(service, here, status.read())
+        gate = answer.gate
+        if answer.mends_soon and impatient_s >= PATIENCE_S:
+            gate = out_of_patience(gate)
         if gate.state is GateState.OPEN:
             return _opened(service, here, gate)
         if gate.state is GateState.REFUSE:
@@ -112,6 +139,8 @@ def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int
         with contextlib.suppress(OSError):
             mark.put()
         here.sleep(_LOOK_EVERY_S)
+        if answer.mends_soon:
+            impatient_s += here.monotonic_s() - asked_s
 
 
 def _opened(service: str, here: Surroundings, gate: Gate) -> int:
@@ -140,31 +169,37 @@ def _line(what: str, gate: Gate) -> str:
     return printable(f"{what}: {gate.reason}.{next_step}")
 
 
-def decide(
-    service: str, here: Surroundings, status: Union[Status, Unknown], waited_s: float
-) -> Gate:
+def decide(service: str, here: Surroundings, status: Union[Status, Unknown]) -> Answer:
     """The decision at this moment."""
     words = read_words(here.root)
     gate = about(service, status.gates) if isinstance(status, Status) else None
-    present = _present(service, here, words, gate, waited_s)
-    return now(service, status, (words.leases, words.holds), present)
+    present = _present(service, here, words, gate)
+    answer = now(service, status, (words.leases, words.holds), present)
+    if answer.gate.state is not GateState.WAIT:
+        return answer
+    return beside(answer, here.packages())
 
 
-def _present(
-    service: str, here: Surroundings, words: Words, gate: Optional[Gate], waited_s: float
-) -> Present:
+def _present(service: str, here: Surroundings, words: Words, gate: Optional[Gate]) -> Present:
     lease = about(service, words.leases)
-    named = [*(gate.srcversions if gate else ()), *(lease.srcversions if lease else ())]
-    versions = {name: loaded_srcversion(here.root, name) for name, _ in named}
+    named = [*(gate.loaded if gate else ()), *(lease.srcversions if lease else ())]
     return Present(
         boot_id=boot_id(here.root),
         kernel=here.kernel,
         now_ns=here.wall_ns(),
-        waited_s=waited_s,
+        boot_ns=here.boot_ns(),
         daemon=daemon_pid(here.root),
+        guard=guard_of(here.root, service),
         files=tuple(_times_now(here.root, gate)),
-        loaded={name: version for name, version in versions.items() if version is not None},
+        loaded=dict(_loaded_now(here.root, {name for name, _ in named})),
     )
+
+
+def _loaded_now(root: Root, names: Iterable[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    for name in names:
+        version = loaded_srcversion(root, name)
+        if version is not None:
+            yield name, (version, identity(version, loaded_build_id(root, name)))
 
 
 def _times_now(root: Root, gate: Optional[Gate]) -> Iterator[FileTimes]:

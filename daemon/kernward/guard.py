@@ -6,15 +6,18 @@ about it. Not here: the drop-in itself (tools/guards.py), and the gate that it r
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kernward.core.facts import Unknown
-from kernward.core.guarding import Gate, Guard
+from kernward.core.guarding import Gate, Guard, template_of
 from kernward.core.opening import about
 from kernward.core.profiles import Profile
 from kernward.errors import KernwardError
+from kernward.tools import guard_files
 from kernward.tools import guards as units
+from kernward.tools.gate_marks import clear_refused, refused
 from kernward.tools.root import Root
 from kernward.tools.run import Run
 
@@ -64,6 +67,7 @@ def unguard_verb(root: Root, run: Run, service: str) -> list[str]:
         raise _refused(error) from error
     if not removed:
         raise _not_ours(root, name)
+    _forget_refusals(root, name)
     if units.is_managed_by_systemd(root):
         units.reload_units(run)
     return [f"{name} is not guarded any more: it starts whatever its module is like."]
@@ -123,19 +127,27 @@ def _write(root: Root, service: str, modules: tuple[str, ...]) -> None:
 
 
 def _refused(error: OSError) -> KernwardError:
-    place = error.filename or units.ADMIN
+    place = error.filename or guard_files.ADMIN
     reason = error.strerror or os.strerror(error.errno or 0)
     return KernwardError(f"cannot change {place}: {reason}", "run it as root, on a writable /etc")
 
 
+def _forget_refusals(root: Root, service: str) -> None:
+    """Nobody has to start it for having been turned away once."""
+    with contextlib.suppress(OSError):
+        for each in refused(root):
+            if service in {each, template_of(each)}:
+                clear_refused(root, each)
+
+
 def _not_ours(root: Root, service: str) -> KernwardError:
-    found = units.guards(root)
+    found = guard_files.guards(root)
     known: Mapping[str, Guard] = (
         {} if isinstance(found, Unknown) else {each.service: each for each in found}
     )
     if service in known:
         origin = known[service].origin
-        mask = f"{units.ADMIN}/{service}.d/{units.DROP_IN}"
+        mask = f"{guard_files.ADMIN}/{service}.d/{guard_files.DROP_IN}"
         return KernwardError(
             f"{service} is guarded by {origin}, which is not the admin's",
             f"mask it: ln -s /dev/null {mask}, then: systemctl daemon-reload",

@@ -80,8 +80,9 @@ _BUILD_FOLDER = "build"
 class Observer:
     """Collects events from ``start`` to ``close``; ``wait`` gives what they add up to.
 
-    ``busy`` names who changes packages now, "" for nobody. ``trouble``: events cannot be had, and
-    the folders are compared every 30 seconds instead. ``waits_for``: words for the status line,
+    ``busy`` names who changes packages now, "" for nobody; while it is ``awaited`` (a service waits
+    at its gate, perhaps with a package's script behind it) that delays no look. ``trouble``: events
+    cannot be had, and the folders are compared every 30 seconds instead. ``waits_for``: words for the status line,
     ``waits_changed`` is called when they are others.
     ``stirred`` is called at the first event of each burst: what was seen may be true no more.
     """
@@ -89,11 +90,12 @@ class Observer:
     def __init__(
         self,
         busy: Callable[[], str],
+        awaited: Callable[[], bool],
         settling: Settling,
         watched: Sequence[Watched] = WATCHED,
         poll_s: float = POLL_S,
     ) -> None:
-        self._busy, self._poll_s = busy, poll_s
+        self._busy, self._awaited, self._poll_s = busy, awaited, poll_s
         self.settling = settling
         self._patterns = tuple(each.pattern for each in watched)
         self._watcher = Watcher(self._seen, self._lost, self._refresh)
@@ -156,7 +158,8 @@ class Observer:
             burst, seconds = self._burst, None
             waits_for = "a change"
             if burst is not None:
-                self._burst, wait = settle(burst, self.now(), self._busy(), self.settling)
+                busy = "" if self._awaited() else self._busy()
+                self._burst, wait = settle(burst, self.now(), busy, self.settling)
                 if wait is None:
                     self._burst = None
                     return burst.change

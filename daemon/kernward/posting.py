@@ -18,7 +18,8 @@ from kernward.core.posting import Post, Posting, Posts, postings
 from kernward.core.profiles import Profile
 from kernward.errors import KernwardError
 from kernward.guard import TooEarlyError, guard_verb, unguard_verb
-from kernward.tools.guards import find_service, guards, is_masked
+from kernward.tools.guard_files import guards, is_masked
+from kernward.tools.guards import find_service
 from kernward.tools.posted import Posted, read_posted, write_posted
 from kernward.tools.root import Root
 from kernward.tools.run import Run

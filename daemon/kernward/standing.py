@@ -128,7 +128,6 @@ class Standing:
             unjudged=unjudged,
             repairing=self.status.phase is Phase.REPAIRING,
             needs_approval=self.status.needs_approval,
-            for_s=self._hands.rebooting.held_off_s,
         )
         view = seen.next_boot if seen is not None else None
         inhibitor = await self._hands.rebooting.apply(view, settings.reboot, work)
@@ -149,12 +148,13 @@ class Standing:
 
     def next_change_s(self, settings: Settings) -> Optional[float]:
         """In how many seconds something here changes by time alone: an alert, the end of a lease."""
-        ends = [each.until_ns for each in self.status.leases if each.until_ns is not None]
+        leases, boot_ns = self.status.leases, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        ends = [each.until_boot_ns for each in leases if each.until_boot_ns is not None]
         waits = [
             self._alerts.next_s(settings.gate.hold_limit),
             self._hands.rebooting.ends_in_s(settings.reboot),
             _WRITE_AGAIN_S if self._unwritten else None,
-            *((end - time.time_ns()) / SECOND_NS for end in ends),
+            *((end - boot_ns) / SECOND_NS for end in ends),
         ]
         first = min((each for each in waits if each is not None), default=None)
         return None if first is None else max(first, 0.0)

@@ -14,7 +14,7 @@ from kernward.core.facts import SECOND_NS
 from kernward.core.guarding import Gate, Hold, Lease
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass
-from kernward.core.opening import CLOCK_CORRECTION_NS
+from kernward.core.opening import CLOCK_CORRECTION_NS, lease_is_over
 from kernward.errors import KernwardError
 from kernward.tools.leases import end_hold, end_lease, grant, hold, read_words
 from kernward.tools.root import Root
@@ -27,12 +27,6 @@ class Standing:
 
     leases: tuple[Lease, ...]
     holds: tuple[Hold, ...]
-
-    @property
-    def next_end_ns(self) -> Optional[int]:
-        """When the first lease ends by itself."""
-        ends = [each.until_ns for each in self.leases if each.until_ns is not None]
-        return min(ends) if ends else None
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Words:
             return "it was for another boot"
         if lease.granted_ns - CLOCK_CORRECTION_NS > time.time_ns():
             return "the clock was set back"
-        if lease.until_ns is not None and lease.until_ns <= time.time_ns():
+        if lease_is_over(lease, time.time_ns(), _boot_ns()):
             return "its time is over"
         for name, version in lease.srcversions:
             if (loaded_srcversion(self.root, name) or "") != version:
@@ -77,18 +71,28 @@ class Words:
 
     def release(self, service: str, reason: str, by: str, seconds: int, gate: Gate) -> None:
         """Let it start although its gate is closed. 0 seconds: until the reboot."""
-        now_ns = time.time_ns()
-        until_ns = now_ns + seconds * SECOND_NS if seconds else None
-        loaded = tuple(sorted(self._loaded(gate)))
-        lease = Lease(service, reason, by, now_ns, until_ns, self.boot_id, self.kernel, loaded)
+        now_ns, span_ns = time.time_ns(), seconds * SECOND_NS
+        lease = Lease(
+            service=service,
+            reason=reason,
+            by=by,
+            granted_ns=now_ns,
+            until_ns=now_ns + span_ns if seconds else None,
+            boot_id=self.boot_id,
+            kernel=self.kernel,
+            srcversions=tuple(sorted(self._loaded(gate))),
+            until_boot_ns=_boot_ns() + span_ns if seconds else None,
+        )
         _written(lambda: grant(self.root, lease))
         until = f"for {seconds} s" if seconds else "until the reboot"
         self.send(message(Event.LEASE_GRANTED, service=service, reason=reason, who=by, until=until))
 
     def _loaded(self, gate: Gate) -> Iterator[tuple[str, str]]:
         """All that is loaded of its modules: the admin's word is about these, and no others."""
-        for name in gate.modules:
-            yield name.replace("-", "_"), loaded_srcversion(self.root, name.replace("-", "_")) or ""
+        # dkms may have another name for it than the kernel.
+        names = {*(name for name, _ in gate.loaded), *gate.modules}
+        for name in {each.replace("-", "_") for each in names}:
+            yield name, loaded_srcversion(self.root, name) or ""
 
     def hold(self, service: str, reason: str, by: str) -> None:
         """Do not let it start although its gate is open."""
@@ -105,6 +109,10 @@ class Words:
             reason = f"ended by {by}"
             self.send(message(Event.LEASE_ENDED, service=service, reason=reason))
         return bool(held or leased)
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _written(write: Callable[[], Optional[bool]]) -> bool:

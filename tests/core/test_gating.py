@@ -28,7 +28,7 @@ from builders import (
 from kernward.core.diagnose import diagnose
 from kernward.core.facts import Inventory, MapReading, Unknown
 from kernward.core.gating import Prospect, gates, with_guards
-from kernward.core.guarding import Gate, GateState, Guard
+from kernward.core.guarding import Gate, GateState, Guard, identity
 from kernward.core.nouns import replace
 from kernward.core.outcomes import Outcome, StepResult
 from kernward.core.plan import plan
@@ -63,7 +63,7 @@ def test_a_sound_loaded_module_opens_and_says_what_to_compare() -> None:
     gate = the_gate(an_inventory())
     assert gate.state is OPEN
     assert [each.path for each in gate.files] == [a_module_file().path]
-    assert gate.srcversions == (("tracker", "SRC"),)
+    assert gate.loaded == (("tracker", identity("SRC", "ID")),)
     assert not gate.unsound_loaded
     assert not gate.stop
 

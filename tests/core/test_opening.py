@@ -10,17 +10,21 @@ from hypothesis import strategies as st
 
 from builders import a_file
 from kernward.core.facts import SECOND_NS, Unknown
-from kernward.core.guarding import Gate, GateState, Hold, Lease
+from kernward.core.guarding import Gate, GateState, Guard, Hold, Lease, identity, template_of
 from kernward.core.nouns import replace
-from kernward.core.opening import PATIENCE_S, Present, now, template_of
+from kernward.core.opening import Answer, Present, beside, now, out_of_patience
 from kernward.core.status import Phase, Status
 
 OPEN, WAIT, REFUSE = GateState.OPEN, GateState.WAIT, GateState.REFUSE
 FILE = a_file("/lib/modules/K/updates/dkms/tracker.ko")
-GATE = Gate("sync.service", ("tracker",), OPEN, "sound", "", (FILE,), (("tracker", "SRC"),))
+BUILD = identity("SRC", "0a1b")
+GATE = Gate("sync.service", ("tracker",), OPEN, "sound", "", (FILE,), (("tracker", BUILD),))
+GUARD = Guard("sync.service", ("tracker",), "/etc/systemd/system/sync.service.d/50-kernward.conf")
 STATUS = Status("BOOT", "K", 7, 1, Phase.IDLE, "", changed=False, gates=(GATE,))
-PRESENT = Present("BOOT", "K", 1000 * SECOND_NS, 0.0, 7, (FILE,), {"tracker": "SRC"})
-LATE = replace(PRESENT, waited_s=PATIENCE_S)
+PRESENT = Present(
+    *("BOOT", "K", 1000 * SECOND_NS, 500 * SECOND_NS, 7, GUARD, (FILE,)),
+    loaded={"tracker": ("SRC", BUILD)},
+)
 LEASE = Lease(
     *("sync.service", "test", "root", 999 * SECOND_NS, 2000 * SECOND_NS, "BOOT", "K"),
     (("tracker", "SRC"),),
@@ -29,14 +33,18 @@ HOLD = Hold("sync.service", "moving disks", "root", 1)
 DARK = Unknown("status", "/run/kernward/status.json: belongs to user 1000, not to root")
 
 
-def decided(
+def answered(
     status: Union[Status, Unknown] = STATUS,
     present: Present = PRESENT,
     lease: tuple[Lease, ...] = (),
     hold: tuple[Hold, ...] = (),
     service: str = "sync.service",
-) -> Gate:
+) -> Answer:
     return now(service, status, (lease, hold), present)
+
+
+def decided(*arguments: Any, **more: Any) -> Gate:
+    return answered(*arguments, **more).gate
 
 
 def with_gate(**changes: Any) -> Status:
@@ -63,43 +71,95 @@ def test_it_opens_on_the_fresh_word_of_a_living_daemon() -> None:
         pytest.param(STATUS, replace(PRESENT, files=()), id="file gone"),
         pytest.param(STATUS, replace(PRESENT, files=(replace(FILE, inode=2),)), id="file replaced"),
         pytest.param(STATUS, replace(PRESENT, loaded={}), id="unloaded"),
-        pytest.param(STATUS, replace(PRESENT, loaded={"tracker": "NEW"}), id="another loaded"),
+        pytest.param(
+            STATUS,
+            replace(PRESENT, loaded={"tracker": ("NEW", identity("NEW", "0a1b"))}),
+            id="another loaded",
+        ),
+        pytest.param(
+            STATUS,
+            replace(PRESENT, loaded={"tracker": ("SRC", identity("SRC", "ffff"))}),
+            id="another build of the same sources",
+        ),
+        pytest.param(STATUS, replace(PRESENT, guard=None), id="no guard"),
+        pytest.param(STATUS, replace(PRESENT, guard=Unknown("guards", "x")), id="guard not seen"),
+        pytest.param(
+            STATUS, replace(PRESENT, guard=replace(GUARD, modules=("other",))), id="another guard"
+        ),
     ],
 )
 def test_what_may_mend_itself_is_waited_for_and_then_refused(
     status: Union[Status, Unknown], present: Present
 ) -> None:
-    first = decided(status, present)
-    assert first.state is WAIT
-    last = decided(status, replace(present, waited_s=PATIENCE_S))
+    first = answered(status, present)
+    assert first.mends_soon
+    assert first.gate.state is WAIT
+    last = out_of_patience(first.gate)
     assert last.state is REFUSE
-    assert last.reason == first.reason
+    assert last.reason == first.gate.reason
     assert last.next_step
+
+
+REFUSING = replace(GATE, state=REFUSE, reason="not loaded", next_step="modprobe tracker")
+
+
+@pytest.mark.parametrize(
+    ("judged", "loaded"),
+    [("", {"tracker": ("SRC", BUILD)}), (BUILD, {}), (BUILD, {"tracker": ("NEW", "NEW 0a1b")})],
+    ids=["loaded since", "unloaded since", "another one since"],
+)
+def test_whoever_did_what_a_refusal_asked_for_is_looked_at_again(
+    judged: str, loaded: dict[str, tuple[str, str]]
+) -> None:
+    status = replace(STATUS, gates=(replace(REFUSING, loaded=(("tracker", judged),)),))
+    answer = answered(status, replace(PRESENT, loaded=loaded))
+    assert answer.mends_soon
+    assert answer.gate.state is WAIT
+
+
+def test_a_refusal_that_nothing_was_done_about_is_one_at_once() -> None:
+    unloaded = replace(STATUS, gates=(replace(REFUSING, loaded=(("tracker", ""),)),))
+    answer = answered(unloaded, replace(PRESENT, loaded={}))
+    assert (answer.gate.state, answer.mends_soon) == (REFUSE, False)
+    assert answer.gate.next_step == "modprobe tracker"
+
+
+def test_no_start_waits_for_packages_that_may_wait_for_it() -> None:
+    """A package's script restarts the service; the look waits for the packages to be quiet."""
+    waits = answered(replace(STATUS, changed=True, waits_for="packages to be quiet"))
+    assert not waits.mends_soon
+    held_up = beside(waits, "apt-get (pid 7)")
+    assert held_up.mends_soon
+    assert held_up.gate.state is WAIT
+    assert "apt-get (pid 7) is at work" in held_up.gate.reason
+    assert beside(waits, "") == waits
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SETTLING, Phase.LOOKING])
 def test_it_waits_while_the_daemon_is_at_work_however_long(phase: Phase) -> None:
     working = replace(STATUS, phase=phase, waits_for="building tracker")
-    assert decided(working, LATE).state is WAIT
-    assert decided(working, LATE).reason == "building tracker"
+    answer = answered(working)
+    assert (answer.gate.state, answer.mends_soon) == (WAIT, False)
+    assert answer.gate.reason == "building tracker"
 
 
 def test_a_repair_keeps_nothing_from_starting_but_what_it_is_for() -> None:
     """Another kernel is mended; or this one is, and the last look's refusal is not the last word."""
     repairing = replace(STATUS, phase=Phase.REPAIRING, waits_for="building tracker")
-    assert decided(repairing, LATE).state is OPEN
+    assert decided(repairing).state is OPEN
     for state in (WAIT, REFUSE):
         gates = tuple(replace(each, state=state) for each in repairing.gates)
-        assert decided(replace(repairing, gates=gates), LATE).state is WAIT
+        assert decided(replace(repairing, gates=gates)).state is WAIT
 
 
 def test_it_waits_for_the_look_that_a_change_calls_for() -> None:
-    assert decided(replace(STATUS, changed=True), LATE).state is WAIT
+    answer = answered(replace(STATUS, changed=True))
+    assert (answer.gate.state, answer.mends_soon) == (WAIT, False)
 
 
 def test_a_gate_that_waits_for_approval_says_how_to_give_it() -> None:
     waiting = replace(with_gate(state=WAIT, reason="not built"), needs_approval=True)
-    gate = decided(waiting, LATE)
+    gate = decided(waiting)
     assert gate.state is WAIT
     assert gate.next_step == "kernward approve"
 
@@ -122,6 +182,7 @@ def test_a_lease_opens_even_with_no_daemon() -> None:
         {"boot_id": ""},
         {"kernel": "J"},
         {"until_ns": 1000 * SECOND_NS},
+        {"until_boot_ns": 500 * SECOND_NS},
         {"granted_ns": 5000 * SECOND_NS},
         {"srcversions": (("tracker", "OLD"),)},
         {"srcversions": (("tracker", ""),)},
@@ -181,10 +242,11 @@ def test_the_template_of_a_name(service: str, template: str) -> None:
         boot_id=st.sampled_from(["BOOT", "LAST", ""]),
         kernel=st.sampled_from(["K", "J"]),
         now_ns=st.integers(0, 3000 * SECOND_NS),
-        waited_s=st.floats(0, 1000),
+        boot_ns=st.integers(0, 3000 * SECOND_NS),
+        guard=st.sampled_from([GUARD, None, replace(GUARD, modules=())]),
         daemon=st.sampled_from([7, None, Unknown("daemon", "x")]),
         files=st.sampled_from([(), (FILE,), (replace(FILE, size=1),)]),
-        loaded=st.sampled_from([{}, {"tracker": "SRC"}, {"tracker": "NEW"}]),
+        loaded=st.sampled_from([{}, {"tracker": ("SRC", BUILD)}, {"tracker": ("SRC", "SRC -")}]),
     ),
 )
 def test_without_a_lease_only_one_state_of_things_opens(status: Status, present: Present) -> None:
@@ -196,5 +258,6 @@ def test_without_a_lease_only_one_state_of_things_opens(status: Status, present:
         and not status.changed
         and status.phase in {Phase.IDLE, Phase.WAITING, Phase.REPAIRING}
     )
-    unchanged = present.files == (FILE,) and present.loaded == {"tracker": "SRC"}
+    judged = {"tracker": ("SRC", BUILD)}
+    unchanged = (present.guard, present.files, present.loaded) == (GUARD, (FILE,), judged)
     assert (decided(status, present).state is OPEN) == bool(fresh and unchanged)

@@ -15,6 +15,7 @@ from buses import Fake, PrivateBus, RefuseError, connected, play
 from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event
 from kernward.core.messages import Message as Told
+from kernward.core.nouns import replace
 from kernward.doorkeeper import Doorkeeper
 from kernward.tools import retry
 from kernward.tools.gate_marks import mark_refused, refused
@@ -42,18 +43,24 @@ def root(tmp_path: Path) -> Root:
 
 
 def systemd(active: str = "active", **members: Any) -> Fake:
-    states = {
-        "LoadState": Variant("s", "loaded"),
-        "ActiveState": Variant("s", active),
-        "SubState": Variant("s", "running"),
-        "Job": Variant("(uo)", [0, "/"]),
-    }
+    return _systemd({"ActiveState": active}, **members)
+
+
+def _systemd(properties: dict[str, str], **members: Any) -> Fake:
+    """``properties`` may change between two questions."""
+    usual = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
+    rest = {"SubState": Variant("s", "running"), "Job": Variant("(uo)", [0, "/"])}
+
+    def states(_: Message) -> tuple[str, list[Any]]:
+        told = {**usual, **properties}
+        return "a{sv}", [{**{name: Variant("s", told[name]) for name in told}, **rest}]
+
     return Fake(
         {
             "StartUnit": lambda _: ("o", ["/org/freedesktop/systemd1/job/7"]),
             "StopUnit": lambda _: ("o", ["/org/freedesktop/systemd1/job/8"]),
             "LoadUnit": lambda _: ("o", ["/org/freedesktop/systemd1/unit/x"]),
-            "GetAll": lambda _: ("a{sv}", [states]),
+            "GetAll": states,
             **members,
         }
     )
@@ -90,6 +97,33 @@ def test_a_service_on_an_unsound_module_is_stopped_and_started_again_when_sound(
     told = keep(root, fake, scene)
     assert jobs(fake) == ["StopUnit sync.service", "StartUnit sync.service"]
     assert [each.event for each in told] == [Event.SERVICE_STOPPED, Event.SERVICE_STARTED]
+
+
+@pytest.mark.parametrize(
+    "since", [{"UnitFileState": "disabled"}, {"LoadState": "masked"}, {"LoadState": "not-found"}]
+)
+def test_what_nobody_wants_any_more_is_forgotten(root: Root, since: dict[str, str]) -> None:
+    properties = {"ActiveState": "failed"}
+    refusing = replace(OPEN, state=GateState.REFUSE)
+
+    async def scene(keeper: Doorkeeper, _told: list[Told]) -> None:
+        await keeper.apply([refusing], NOBODY, NOBODY)
+        assert dict(refused(root)) == {"sync.service": "not built"}
+        properties.update(since)
+        await keeper.apply([OPEN], NOBODY, NOBODY)
+
+    mark_refused(root, "sync.service", "not built")
+    fake = _systemd(properties)
+    assert keep(root, fake, scene) == []
+    assert jobs(fake) == []
+    assert dict(refused(root)) == {}
+
+
+def test_what_was_never_enabled_and_started_by_hand_is_started_again(root: Root) -> None:
+    mark_refused(root, "sync.service", "not built")
+    fake = _systemd({"ActiveState": "failed", "UnitFileState": "disabled"})
+    keep(root, fake, lambda keeper, _: keeper.apply([OPEN], NOBODY, NOBODY))
+    assert jobs(fake) == ["StartUnit sync.service"]
 
 
 @pytest.mark.parametrize("active", ["inactive", "failed", "deactivating"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from fakes import write_files
 from kernward import gate as stage
 from kernward.core.facts import SECOND_NS, FileTimes
-from kernward.core.guarding import Gate, GateState, Hold, Lease
+from kernward.core.guarding import Gate, GateState, Hold, Lease, identity
 from kernward.core.nouns import replace
 from kernward.core.opening import PATIENCE_S
 from kernward.core.status import Phase, Status
@@ -26,6 +27,7 @@ from kernward.tools.status_file import daemon_lock, write_status
 
 MODULE = "/lib/modules/K/updates/dkms/tracker.ko"
 SERVICE = "sync.service"
+GUARD = f"/etc/systemd/system/{SERVICE}.d/50-kernward.conf"
 _BY_HAND = """
 import sys, time
 from kernward.gate import Surroundings, surroundings, wait_for
@@ -45,11 +47,13 @@ class World:
                 "/sys/module/tracker/initstate": "live\n",
                 "/sys/module/tracker/srcversion": "SRC\n",
                 "/proc/sys/kernel/random/boot_id": "BOOT\n",
+                GUARD: "[Unit]\nX-KernwardModules=tracker\n",
             },
         )
         (folder / "run").mkdir()
         self.folder, self.root = folder, Root(folder)
         self.now_s = 1000.0
+        self.packages = ""
         self.told: list[str] = []
         self.said: list[tuple[int, str]] = []
         self.turned_away: list[tuple[str, str, str]] = []
@@ -60,6 +64,8 @@ class World:
             root=self.root,
             kernel="K",
             wall_ns=lambda: int(self.now_s * SECOND_NS),
+            boot_ns=lambda: int(self.now_s * SECOND_NS),
+            packages=lambda: self.packages,
             monotonic_s=lambda: self.now_s,
             sleep=self._sleep,
             tell=self.told.append,
@@ -83,7 +89,7 @@ class World:
         gate = Gate(
             *(SERVICE, ("tracker",), state, f"it is {state.value}", "kernward repair"),
             files=(times,),
-            srcversions=(("tracker", "SRC"),),
+            loaded=(("tracker", identity("SRC", "")),),
         )
         status = Status(
             *("BOOT", "K", os.getpid(), 1, Phase.IDLE, ""), changed=False, gates=(gate,)
@@ -168,6 +174,67 @@ def test_with_no_daemon_it_stays_closed_and_says_what_to_start(world: World) -> 
     assert "systemctl start kernward.service" in world.told[-1]
 
 
+def test_a_daemon_that_comes_and_goes_is_not_waited_for_for_ever(alive: World) -> None:
+    def come_and_go(now_s: float) -> None:
+        alive.publish(pid=1 if int(now_s / 5) % 2 else os.getpid(), phase=Phase.STARTING)
+
+    alive.on_sleep = come_and_go
+    alive.publish(pid=1)
+    assert alive.ask() == stage.REFUSED
+    assert PATIENCE_S < alive.now_s - 1000.0 < 3 * PATIENCE_S
+
+
+def test_a_daemon_that_is_away_for_a_moment_after_a_long_build_is_waited_for(alive: World) -> None:
+    def restart(now_s: float) -> None:
+        if now_s < 1300.0:
+            alive.publish(phase=Phase.REPAIRING, state=GateState.WAIT)
+        elif now_s < 1305.0:
+            alive.publish(pid=1)
+        else:
+            alive.publish()
+
+    alive.on_sleep = restart
+    alive.publish(phase=Phase.REPAIRING, state=GateState.WAIT)
+    assert alive.ask() == stage.OPENED
+
+
+def test_a_start_that_packages_may_wait_for_is_refused_in_time_and_left_to_the_daemon(
+    alive: World,
+) -> None:
+    alive.publish(changed=True, phase=Phase.SETTLING, waits_for="files to be quiet")
+    alive.packages = "apt-get (pid 7)"
+    assert alive.ask() == stage.REFUSED
+    assert alive.now_s == 1000.0 + PATIENCE_S
+    assert "apt-get (pid 7) is at work, and may wait for this start" in alive.told[-1]
+    assert set(refused(alive.root)) == {SERVICE}
+
+
+def test_packages_at_work_keep_nothing_from_starting_that_was_judged(alive: World) -> None:
+    alive.publish()
+    alive.packages = "apt-get (pid 7)"
+    assert alive.ask() == stage.OPENED
+    assert alive.now_s == 1000.0
+
+
+def test_what_a_refusal_asked_for_was_done_and_is_looked_at_again(alive: World) -> None:
+    """The daemon sees the mark of the gate that waits; loading a module is no event by itself."""
+    state = alive.folder / "sys/module/tracker/initstate"
+    state.unlink()
+    gate = Gate(SERVICE, ("tracker",), GateState.REFUSE, "not loaded", "modprobe tracker")
+    unloaded = replace(gate, loaded=(("tracker", ""),))
+    alive.publish(gates=(unloaded,))
+    assert alive.ask() == stage.REFUSED
+    assert alive.now_s == 1000.0
+    state.write_text("live\n")
+
+    def look(_now_s: float) -> None:
+        assert waiting(alive.root) == (SERVICE,)
+        alive.publish()
+
+    alive.on_sleep = look
+    assert alive.ask() == stage.OPENED
+
+
 def test_a_daemon_that_comes_back_in_time_is_waited_for(world: World) -> None:
     locks = daemon_lock(world.root)
 
@@ -187,6 +254,11 @@ def test_a_daemon_that_comes_back_in_time_is_waited_for(world: World) -> None:
 def test_the_word_of_a_daemon_that_died_does_not_open(alive: World) -> None:
     alive.publish(pid=1)
     assert alive.ask() == stage.REFUSED
+
+
+# An Elf_Nhdr for GNU, type 3, with four bytes of id.
+BUILD_ID = "/sys/module/tracker/notes/.note.gnu.build-id"
+ANOTHER_BUILD = struct.pack("=III4s4s", 4, 4, 3, b"GNU\0", b"\1\2\3\4").decode("latin-1")
 
 
 def _replaced(world: World) -> None:
@@ -215,6 +287,9 @@ def _planted(world: World) -> None:
         lambda world: (world.folder / "sys/module/tracker/initstate").unlink(),
         lambda world: (world.folder / "proc/sys/kernel/random/boot_id").write_text("NEXT\n"),
         lambda world: (world.folder / "run/kernward/status.json").unlink(),
+        lambda world: (world.folder / GUARD.lstrip("/")).unlink(),
+        lambda world: write_files(world.folder, {GUARD: "[Unit]\nX-KernwardModules=other\n"}),
+        lambda world: write_files(world.folder, {BUILD_ID: ANOTHER_BUILD}),
     ],
 )
 def test_what_changes_between_look_and_start_keeps_it_closed(

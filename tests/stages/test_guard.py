@@ -11,7 +11,8 @@ from fakes import Link, write_files
 from kernward import guard as stage
 from kernward.core.guarding import Gate, GateState, Guard
 from kernward.errors import KernwardError
-from kernward.tools import guards
+from kernward.tools import guard_files
+from kernward.tools.gate_marks import mark_refused, refused
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed
 
@@ -37,11 +38,11 @@ def root(tmp_path: Path) -> Root:
 def test_a_service_is_guarded_by_its_real_name(root: Root) -> None:
     lines = stage.guard_verb(root, nothing_runs, (), "nick", ("tracker",))
     assert lines[0].startswith("sync.service is guarded (nick is another name of it)")
-    found = guards.guards(root)
+    found = guard_files.guards(root)
     assert isinstance(found, tuple)
     assert [(each.service, each.modules) for each in found] == [("sync.service", ("tracker",))]
     assert stage.unguard_verb(root, nothing_runs, "nick")[0].startswith("sync.service is not")
-    assert guards.guards(root) == ()
+    assert guard_files.guards(root) == ()
 
 
 def test_a_profile_knows_the_module_of_its_services(root: Root) -> None:
@@ -65,7 +66,7 @@ def test_what_cannot_be_guarded_is_refused_with_what_to_do(
     with pytest.raises(KernwardError, match=said) as caught:
         stage.guard_verb(root, nothing_runs, (), service, modules)
     assert hint in caught.value.hint
-    assert guards.guards(root) == ()
+    assert guard_files.guards(root) == ()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_its_place(
@@ -74,6 +75,15 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_its_place(
     write_files(tmp_path, {"/etc/systemd/system/sync.service.d": "a file"})
     with pytest.raises(KernwardError, match=r"sync\.service\.d"):
         stage.guard_verb(root, nothing_runs, (), "sync", ("tracker",))
+
+
+def test_what_was_turned_away_is_not_started_for_a_guard_that_is_gone(root: Root) -> None:
+    write_files(Path(root.path), {"/lib/systemd/system/many@.service": "[Service]\n", "/run/x": ""})
+    stage.guard_verb(root, nothing_runs, (), "many@.service", ["tracker"])
+    for name in ("many@a.service", "many@b.service", "other.service"):
+        mark_refused(root, name, "not built")
+    stage.unguard_verb(root, nothing_runs, "many@.service")
+    assert set(refused(root)) == {"other.service"}
 
 
 def test_a_guard_of_a_package_is_masked_and_not_removed(root: Root, tmp_path: Path) -> None:

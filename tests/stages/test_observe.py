@@ -35,8 +35,8 @@ def a_host(root: Path) -> Path:
 @asynccontextmanager
 async def observing(root: Path, **options: Any) -> AsyncIterator[Observer]:
     """An observer whose first change, the start, has been taken."""
-    settings = {"busy": lambda: "", "settling": QUICK, "watched": below(root), **options}
-    observer = Observer(**settings)
+    settings = {"busy": lambda: "", "awaited": lambda: False, "settling": QUICK}
+    observer = Observer(**{**settings, "watched": below(root), **options})
     observer.start()
     try:
         assert (await observer.wait()).reasons == (Reason.START,)
@@ -182,6 +182,32 @@ def test_nothing_settles_while_packages_are_changed(tmp_path: Path) -> None:
     run(story)
 
 
+def test_packages_that_may_wait_for_a_gate_are_not_waited_for(tmp_path: Path) -> None:
+    """A package's script starts a service, whose gate wants a look."""
+    root = a_host(tmp_path)
+    at_a_gate: list[bool] = []
+
+    async def story() -> None:
+        busy = {"busy": lambda: "apt-get (pid 7)" if started else ""}
+        async with observing(root, **busy, awaited=lambda: bool(at_a_gate)) as observer:
+            started.append(True)
+            (root / "boot/image").touch()
+            assert await next_change(observer, 0.7) is None
+            at_a_gate.append(True)
+            observer.note(Reason.ASKED)
+            change = await next_change(observer)
+            assert change is not None
+            assert change.reasons == (Reason.KERNELS, Reason.ASKED)
+            (root / "boot/later").touch()
+            assert await next_change(observer) is not None
+            at_a_gate.clear()
+            (root / "boot/latest").touch()
+            assert await next_change(observer, 0.7) is None
+
+    started: list[bool] = []
+    run(story)
+
+
 def test_a_cancelled_wait_loses_nothing(tmp_path: Path) -> None:
     root = a_host(tmp_path)
 
@@ -307,7 +333,7 @@ limit = Path("/proc/sys/user/max_inotify_watches")
 async def story():
     limit.write_text("3")
     watched = tuple(Watched(f"{root}{each.pattern}", each.reason) for each in WATCHED)
-    observer = Observer(lambda: "", Settling(0.1, 5), watched, poll_s=0.3)
+    observer = Observer(lambda: "", lambda: False, Settling(0.1, 5), watched, poll_s=0.3)
     observer.start()
     print((await observer.wait()).text, observer.trouble is not None)
     (root / "var/lib/dkms/tracker/2.0").mkdir()
@@ -350,7 +376,7 @@ root = Path(sys.argv[1])
 
 async def story():
     watched = tuple(Watched(f"{root}{each.pattern}", each.reason) for each in WATCHED)
-    observer = Observer(lambda: "", Settling(0.1, 5), watched)
+    observer = Observer(lambda: "", lambda: False, Settling(0.1, 5), watched)
     observer.start()
     await observer.wait()
     async def told():
@@ -403,7 +429,7 @@ async def told(observer):
 
 async def story():
     watched = tuple(Watched(f"{root}{each.pattern}", each.reason) for each in WATCHED)
-    observer = Observer(lambda: "", Settling(0.1, 5), watched)
+    observer = Observer(lambda: "", lambda: False, Settling(0.1, 5), watched)
     _, pipe = os.pipe()
     options = f"fd={pipe},pgrp={keeper.pid},minproto=5,maxproto=5,direct".encode()
     assert ctypes.CDLL(None).mount(b"systemd-1", boot.encode(), b"autofs", 0, options) == 0

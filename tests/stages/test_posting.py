@@ -20,7 +20,7 @@ from kernward.errors import KernwardError
 from kernward.guard import guard_verb, unguard_verb
 from kernward.posting import carry_out, due_postings, remember_by_hand, remember_ended
 from kernward.settings import Limits
-from kernward.tools.guards import ADMIN, DROP_IN, guards
+from kernward.tools.guard_files import ADMIN, DROP_IN, guards
 from kernward.tools.posted import POSTED, read_posted
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed

@@ -45,7 +45,7 @@ def test_a_release_is_bound_to_what_is_loaded(
     words.release("sync.service", "urgent", "uid 0", 0, GATE)
     (lease,) = words.now().leases
     assert lease.srcversions == (("data_tracker", "ABC"),)
-    assert (lease.until_ns, words.now().next_end_ns) == (None, None)
+    assert (lease.until_ns, lease.until_boot_ns) == (None, None)
     write_files(tmp_path, {LOADED: "DEF\n"})
     assert words.now().leases == ()
     assert texts(told)[0].endswith("another data_tracker is loaded than when it was given")
@@ -74,9 +74,40 @@ def test_one_that_does_not_fit_any_more_ends_and_says_why(
 
 def test_a_release_ends_by_its_time(words: Words) -> None:
     words.release("sync.service", "urgent", "uid 0", 60, GATE)
-    end = words.now().next_end_ns
-    assert end is not None
-    assert 50 * SECOND_NS < end - time.time_ns() <= 60 * SECOND_NS
+    (lease,) = words.now().leases
+    for end, now_ns in (
+        (lease.until_ns, time.time_ns()),
+        (lease.until_boot_ns, time.clock_gettime_ns(time.CLOCK_BOOTTIME)),
+    ):
+        assert end is not None
+        assert 50 * SECOND_NS < end - now_ns <= 60 * SECOND_NS
+
+
+def test_a_release_ends_by_its_time_although_the_clock_was_set_back(
+    words: Words, told: list[Message]
+) -> None:
+    words.release("sync.service", "urgent", "uid 0", 7200, GATE)
+    (lease,) = words.now().leases
+    boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    grant(words.root, replace(lease, until_boot_ns=boot_ns))
+    assert words.now().leases == ()
+    assert "its time is over" in texts(told)[0]
+
+
+def test_a_release_is_bound_to_the_kernels_names_of_the_modules(words: Words) -> None:
+    """Of virtualbox, as dkms calls it, the kernel knows vboxdrv."""
+    gate = replace(GATE, modules=("dkms-name",), loaded=(("data_tracker", ""), ("other", "")))
+    words.release("sync.service", "urgent", "uid 0", 0, gate)
+    (lease,) = words.now().leases
+    assert dict(lease.srcversions) == {"data_tracker": "ABC", "dkms_name": "", "other": ""}
+
+
+def test_a_release_that_cannot_be_written_leaves_the_hold(words: Words, tmp_path: Path) -> None:
+    words.hold("sync.service", "moving disks", "root")
+    (tmp_path / LEASES.lstrip("/")).write_text("not a folder")
+    with pytest.raises(KernwardError):
+        words.release("sync.service", "urgent", "uid 0", 0, GATE)
+    assert [each.reason for each in words.now().holds] == ["moving disks"]
 
 
 def test_a_hold_stands_until_it_is_ended(words: Words, told: list[Message]) -> None:

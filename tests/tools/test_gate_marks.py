@@ -61,6 +61,23 @@ def test_the_mark_of_a_killed_gate_does_not_count(root: Root, tmp_path: Path) ->
     assert waiting(root) == ()
 
 
+def test_a_mark_in_the_place_of_a_killed_gates_is_seen_by_whoever_watches(
+    root: Root, tmp_path: Path
+) -> None:
+    """The daemon looks again when a mark appears, and not when one goes."""
+    folder = tmp_path / "run/kernward/waiting"
+    folder.mkdir(parents=True)
+    (folder / "sync.service").touch()
+    stale = (folder / "sync.service").stat().st_ino
+    keeper = (folder / "sync.service").open()
+    mark = WaitingMark(root, "sync.service")
+    mark.put()
+    assert (folder / "sync.service").stat().st_ino != stale
+    assert waiting(root) == ("sync.service",)
+    mark.remove()
+    keeper.close()
+
+
 def test_two_gates_of_one_service_are_one_that_waits(root: Root) -> None:
     first, second = WaitingMark(root, "sync.service"), WaitingMark(root, "sync.service")
     first.put()

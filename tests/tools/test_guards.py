@@ -15,7 +15,7 @@ from fakes import RECORDED, Link, write_files
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Guard
 from kernward.errors import KernwardError
-from kernward.tools import guards
+from kernward.tools import guard_files, guards
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed
 
@@ -123,7 +123,7 @@ def test_a_guard_is_a_drop_in_that_requires_the_gate(root: Root, tmp_path: Path)
     ]
     assert oct(path.stat().st_mode) == "0o100644"
     origin = "/etc/systemd/system/sync.service.d/50-kernward.conf"
-    assert guards.guards(root) == (Guard("sync.service", ("tracker", "dm-bufio"), origin),)
+    assert guard_files.guards(root) == (Guard("sync.service", ("tracker", "dm-bufio"), origin),)
 
 
 def test_guarding_again_replaces_the_modules(root: Root) -> None:
@@ -133,7 +133,7 @@ def test_guarding_again_replaces_the_modules(root: Root) -> None:
 
 
 def _modules(root: Root) -> Mapping[str, tuple[str, ...]]:
-    found = guards.guards(root)
+    found = guard_files.guards(root)
     assert isinstance(found, tuple)
     return {each.service: each.modules for each in found}
 
@@ -154,7 +154,7 @@ def test_unguarding_removes_the_drop_in_and_nothing_else(root: Root, tmp_path: P
 def test_what_cannot_be_a_module_is_not_written(root: Root, module: str) -> None:
     with pytest.raises(KernwardError, match="module"):
         guards.guard(root, "sync.service", (module,))
-    assert guards.guards(root) == ()
+    assert guard_files.guards(root) == ()
 
 
 def test_a_package_may_bring_a_guard_and_the_admin_mask_it(root: Root, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_guard_that_cannot_be_read_names_no_module(
 ) -> None:
     path = "/etc/systemd/system/sync.service.d/50-kernward.conf"
     write_files(tmp_path, {path: content})
-    assert guards.guards(root) == (Guard("sync.service", (), path),)
+    assert guard_files.guards(root) == (Guard("sync.service", (), path),)
 
 
 def test_a_pipe_or_a_link_to_nowhere_is_a_guard_without_modules(root: Root, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_pipe_or_a_link_to_nowhere_is_a_guard_without_modules(root: Root, tmp_
 def test_what_cannot_be_listed_is_not_no_guards(root: Root, tmp_path: Path) -> None:
     folder = tmp_path / "etc/systemd/system"
     (folder / "loop.service.d").symlink_to("loop.service.d")
-    assert isinstance(guards.guards(root), Unknown)
+    assert isinstance(guard_files.guards(root), Unknown)
 
 
 # ---- systemctl

@@ -61,6 +61,7 @@ UNIT = {
     "LoadState": Variant("s", "loaded"),
     "ActiveState": Variant("s", "activating"),
     "SubState": Variant("s", "start-pre"),
+    "UnitFileState": Variant("s", "enabled"),
     "Job": Variant("(uo)", [42, "/org/freedesktop/systemd1/job/42"]),
 }
 
@@ -138,7 +139,7 @@ def test_a_unit_is_seen_with_its_job() -> None:
         await manager().appear(bus.address, SYSTEMD)
         async with connected(bus.address) as connection:
             seen = await System(connection).unit_state("sync.service")
-        assert seen == UnitState("loaded", "activating", "start-pre", 42)
+        assert seen == UnitState("loaded", "activating", "start-pre", 42, "enabled")
 
     play(scenario)
 

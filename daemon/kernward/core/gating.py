@@ -24,7 +24,7 @@ from kernward.core.facts import (
     ModuleFile,
 )
 from kernward.core.findings import Finding, Severity
-from kernward.core.guarding import Gate, GateState, Guard
+from kernward.core.guarding import Gate, GateState, Guard, identity
 from kernward.core.nouns import dataclass, replace
 from kernward.core.outcomes import Outcome, StepResult
 from kernward.core.policy import Policy
@@ -117,7 +117,7 @@ def _gate(guard: Guard, scene: _Scene) -> Gate:
     return replace(
         gate,
         files=tuple(dict.fromkeys(_files(pairs))),
-        srcversions=tuple(sorted(_versions(guard, pairs, scene))),
+        loaded=tuple(sorted(_loaded_now(guard, pairs, scene))),
         unsound_loaded=bool(unsound) or any(_runs_another(each, scene) for each in concerned),
         stop=any(_to_be_stopped(each, scene) for each in unsound),
     )
@@ -353,9 +353,12 @@ def _files(pairs: Iterable[DkmsPair]) -> Iterator[FileTimes]:
             yield pair.installed.times
 
 
-def _versions(guard: Guard, pairs: Iterable[DkmsPair], scene: _Scene) -> Iterator[tuple[str, str]]:
+def _loaded_now(
+    guard: Guard, pairs: Iterable[DkmsPair], scene: _Scene
+) -> Iterator[tuple[str, str]]:
     names = {_inner_name(pair) for pair in pairs} | {
         name.replace("-", "_") for name in guard.modules
     }
-    for name in names & scene.loaded.keys():
-        yield name, scene.loaded[name].srcversion
+    for name in names:
+        seen = scene.loaded.get(name)
+        yield name, identity(seen.srcversion, seen.build_id) if seen is not None else ""

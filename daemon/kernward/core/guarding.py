@@ -38,8 +38,9 @@ class Gate:
     """The decision for one guarded service on the running kernel, as of one pass.
 
     ``files`` are the module files that were judged: whoever opens the gate compares them first.
-    ``srcversions``: the loaded ones that fit the files, by module. ``unsound_loaded``: what is
-    loaded now is not sound, ``stop``: policy wants the service stopped for that.
+    ``loaded``: which build of each of its kernel modules was loaded then (see ``identity``), "" for
+    one that was not. ``unsound_loaded``: what is loaded now is not sound, ``stop``: policy wants the
+    service stopped for that.
     """
 
     service: str
@@ -48,7 +49,7 @@ class Gate:
     reason: str
     next_step: str
     files: tuple[FileTimes, ...] = ()
-    srcversions: tuple[tuple[str, str], ...] = ()
+    loaded: tuple[tuple[str, str], ...] = ()
     unsound_loaded: bool = False
     stop: bool = False
 
@@ -58,7 +59,8 @@ class Lease:
     """An admin's word that a service may start although its gate is closed.
 
     Holds for one boot, one kernel, and the modules' srcversions as they were then; ``until_ns``
-    (since the epoch) or, where None, until the reboot.
+    (since the epoch) or, where None, until the reboot. ``until_boot_ns`` is the same moment on the
+    clock that counts from the boot, which nobody can set.
     """
 
     service: str
@@ -69,6 +71,7 @@ class Lease:
     boot_id: str
     kernel: str
     srcversions: tuple[tuple[str, str], ...]
+    until_boot_ns: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -79,3 +82,17 @@ class Hold:
     reason: str
     by: str
     since_ns: int
+
+
+def identity(srcversion: str, build_id: str) -> str:
+    """Tells one build of a loaded module from another. Never "", which stands for not loaded.
+
+    The same sources built without a map have the same srcversion, and another build id.
+    """
+    return f"{srcversion or '-'} {build_id or '-'}"
+
+
+def template_of(service: str) -> str:
+    """``sync@disk1.service`` → ``sync@.service``, what is no instance stays as it is."""
+    prefix, at, rest = service.partition("@")
+    return f"{prefix}@.{rest.rpartition('.')[2]}" if at else service

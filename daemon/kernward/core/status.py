@@ -109,7 +109,7 @@ def gate_dict(gate: Gate) -> dict[str, Any]:
         **plain,
         "state": gate.state.value,
         "files": [_plain(each) for each in gate.files],
-        "srcversions": dict(gate.srcversions),
+        "loaded": dict(gate.loaded),
     }
 
 
@@ -119,7 +119,7 @@ def gate_of(document: Mapping[str, Any]) -> Gate:
     values["modules"] = tuple(values["modules"])
     values["state"] = GateState(values["state"])
     values["files"] = tuple(FileTimes(**each) for each in values["files"])
-    values["srcversions"] = tuple(sorted(values["srcversions"].items()))
+    values["loaded"] = tuple(sorted(values["loaded"].items()))
     return Gate(**values)
 
 

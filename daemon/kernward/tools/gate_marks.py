@@ -42,12 +42,36 @@ class WaitingMark:
             return
         make_folder(self._root, FOLDER, 0o755)
         make_folder(self._root, WAITING, 0o755)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._root.outside(self._path, follow=False), flags, 0o600)
-        # Held already by another gate of this service (one started by hand): its mark serves.
-        with contextlib.suppress(BlockingIOError):
+        try:
+            self._descriptor = self._made()
+        except FileExistsError:
+            # Of a gate that was killed, or of another one of this service (started by hand).
+            self._descriptor = self._found()
+            if self._locked(self._descriptor):
+                # Nobody was told of it anew: the daemon is woken by marks that appear.
+                self.remove()
+                self._descriptor = self._made()
+
+    def _made(self) -> int:
+        descriptor = self._open(os.O_CREAT | os.O_EXCL)
+        self._locked(descriptor)
+        return descriptor
+
+    def _found(self) -> int:
+        return self._open(0)
+
+    def _open(self, more: int) -> int:
+        # Not for writing: closing it would look like another change to whoever watches the folder.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | more
+        return os.open(self._root.outside(self._path, follow=False), flags, 0o600)
+
+    @staticmethod
+    def _locked(descriptor: int) -> bool:
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._descriptor = descriptor
+        except BlockingIOError:
+            return False
+        return True
 
     def remove(self) -> None:
         """Raises OSError."""

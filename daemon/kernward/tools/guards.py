@@ -1,7 +1,7 @@
 """Guards as systemd sees them: a drop-in that makes a service require its gate.
 
-Belongs here: unit names, the unit search path, the drop-in, and ``systemctl``. Not here: which
-service should be guarded, and what its gate decides.
+Belongs here: unit names, what the drop-in says, and ``systemctl``. Not here: how drop-ins are read
+(guard_files.py), which service should be guarded, and what its gate decides.
 
 Instance names may hold every character of a unit name, so the gate of a service is
 ``kernward-gate@`` with the whole name behind it, unescaped. That is what lets one drop-in serve all
@@ -12,44 +12,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Optional, Union
+from collections.abc import Mapping
+from typing import Optional
 
-from kernward.core.facts import Unknown
-from kernward.core.guarding import Guard
+from kernward.core.guarding import template_of
 from kernward.errors import KernwardError
 from kernward.tools.atomic import put_copy
+from kernward.tools.guard_files import ADMIN, DROP_IN, MODULE, MODULES_KEY, UNIT_PATH
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Run
 from kernward.tools.trusted import TICKETS
 
-ADMIN = "/etc/systemd/system"
-# The system manager's search path, what wins first (systemd 252 and 257; generators and transient
-# units included, since a service may come from a SysV script).
-UNIT_PATH = (
-    "/etc/systemd/system.control",
-    "/run/systemd/system.control",
-    "/run/systemd/transient",
-    "/run/systemd/generator.early",
-    ADMIN,
-    "/etc/systemd/system.attached",
-    "/run/systemd/system",
-    "/run/systemd/system.attached",
-    "/run/systemd/generator",
-    "/usr/local/lib/systemd/system",
-    "/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/run/systemd/generator.late",
-)
-DROP_IN = "50-kernward.conf"
-_MODULES_KEY = "X-KernwardModules"
 # unit_name_is_valid of systemd: 255 bytes, these characters, one of them before the suffix.
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\@-]*)?\.service")
 _LONGEST_NAME = 255
 _OTHER_KINDS = ("socket", "timer", "path", "target", "mount", "automount", "swap", "slice", "scope")
 _GATE_PREFIX, _GATE_SUFFIX = "kernward-gate@", ".service"
-_MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
-_LARGEST = 1 << 16
 _MOST_LINKS = 8
 _TIMEOUT_S = 60.0
 _DROP_IN_TEXT = """\
@@ -104,7 +82,11 @@ def find_service(root: Root, name: str) -> Optional[str]:
         if link is None:
             return None
         target = os.path.basename(link)
-        if not link or target in {seen, _template(seen), "null"} or not _SERVICE.fullmatch(target):
+        if (
+            not link
+            or target in {seen, template_of(seen), "null"}
+            or not _SERVICE.fullmatch(target)
+        ):
             return seen
         seen = _instantiated(target, seen)
     return None
@@ -112,7 +94,7 @@ def find_service(root: Root, name: str) -> Optional[str]:
 
 def _unit_file(root: Root, name: str) -> Optional[str]:
     """Where its file is a link, the target; "" for a plain file; None where there is no file."""
-    for candidate in dict.fromkeys((name, _template(name))):
+    for candidate in dict.fromkeys((name, template_of(name))):
         for folder in UNIT_PATH:
             path = f"{folder}/{candidate}"
             if root.is_link(path):
@@ -120,11 +102,6 @@ def _unit_file(root: Root, name: str) -> Optional[str]:
             if root.exists(path):
                 return ""
     return None
-
-
-def _template(name: str) -> str:
-    prefix, at, _ = name.partition("@")
-    return f"{prefix}@.service" if at else name
 
 
 def _instantiated(target: str, name: str) -> str:
@@ -148,12 +125,12 @@ def guard(root: Root, service: str, modules: tuple[str, ...]) -> None:
     import io  # noqa: PLC0415
 
     for name in modules:
-        if not _MODULE.fullmatch(name):
+        if not MODULE.fullmatch(name):
             raise KernwardError(
                 f"{name!r} is not the name of a module", "kernward inventory lists the modules here"
             )
     words = " ".join(dict.fromkeys(modules))
-    text = _DROP_IN_TEXT.format(service=service, key=_MODULES_KEY, modules=words, tickets=TICKETS)
+    text = _DROP_IN_TEXT.format(service=service, key=MODULES_KEY, modules=words, tickets=TICKETS)
     path = f"{ADMIN}/{service}.d/{DROP_IN}"
     os.makedirs(os.path.dirname(root.outside(path)), mode=0o755, exist_ok=True)
     put_copy(io.BytesIO(text.encode()), root.outside(path, follow=False))
@@ -173,57 +150,6 @@ def unguard(root: Root, service: str) -> bool:
     if not os.listdir(folder):
         os.rmdir(folder)
     return True
-
-
-def guards(root: Root) -> Union[tuple[Guard, ...], Unknown]:
-    """Every guard, whoever wrote it. One whose modules cannot be read names none: nothing opens it."""
-    found: dict[str, Optional[Guard]] = {}
-    try:
-        for service, path in _drop_ins(root):
-            # The same file name in a folder that comes later counts for nothing.
-            found.setdefault(service, _guard(root, service, path))
-    except OSError as error:
-        return Unknown("guards", f"{error.filename or ADMIN}: {error.strerror}")
-    return tuple(each for _, each in sorted(found.items()) if each is not None)
-
-
-def is_masked(root: Root, service: str) -> bool:
-    """An admin has put a link to nowhere in the guard's place. Raises OSError."""
-    paths = (f"{folder}/{service}.d/{DROP_IN}" for folder in UNIT_PATH)
-    return any(root.is_link(path) and root.read_link(path) == "/dev/null" for path in paths)
-
-
-def _drop_ins(root: Root) -> Iterator[tuple[str, str]]:
-    for folder in UNIT_PATH:
-        for name in root.names(folder):
-            path = f"{folder}/{name}/{DROP_IN}"
-            if name.endswith(".service.d") and (root.exists(path) or root.is_link(path)):
-                yield name[: -len(".d")], path
-
-
-def _guard(root: Root, service: str, path: str) -> Optional[Guard]:
-    if root.is_link(path) and root.read_link(path) == "/dev/null":
-        # Masked: systemd reads neither this one nor those below it.
-        return None
-    try:
-        times = root.times(path)
-        text = root.read_text(path) if times is not None and times.size <= _LARGEST else ""
-    except OSError:
-        text = ""
-    return Guard(service, tuple(_modules_in(text)), path)
-
-
-def _modules_in(text: str) -> Iterator[str]:
-    section = ""
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            section = line
-        key, equals, value = line.partition("=")
-        if section == "[Unit]" and equals and key.strip() == _MODULES_KEY:
-            words = value.split()
-            if not all(_MODULE.fullmatch(word) for word in words):
-                return
-            yield from words
 
 
 # ---- systemctl

@@ -6,16 +6,14 @@ of a module file, and whether a module should be loaded.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from typing import Optional, Union
 
 from kernward.core.facts import DepmodIndex, KernelRelease, LoadedModule, Unknown
 from kernward.tools.root import Root
+from kernward.tools.running_kernel import loaded_build_id
 
 _LOADED = "/sys/module"
-_NOTE_HEADER = struct.Struct("=III")
-_NT_GNU_BUILD_ID = 3
 
 
 def depmod_argv(release: KernelRelease) -> tuple[str, ...]:
@@ -158,7 +156,7 @@ def _loaded(root: Root, name: str) -> Optional[LoadedModule]:
         name=name,
         srcversion=_attribute(root, name, "srcversion") or "",
         version=_attribute(root, name, "version") or "",
-        build_id=_build_id(root, name),
+        build_id=loaded_build_id(root, name),
         refcount=int(count) if count.isascii() and count.isdigit() else 0,
     )
 
@@ -173,18 +171,3 @@ def _attribute(root: Root, module: str, name: str) -> Optional[str]:
             raise
         # The module went away while it was looked at (ENODEV), or the root holds something else.
         return None
-
-
-def _build_id(root: Root, module: str) -> str:
-    """The GNU build id in hexadecimal, "" where the module has none (elf(5), notes)."""
-    try:
-        note = root.read_bytes(f"{_LOADED}/{module}/notes/.note.gnu.build-id")
-    except OSError:
-        return ""
-    if len(note) < _NOTE_HEADER.size:
-        return ""
-    name_size, size, kind = _NOTE_HEADER.unpack_from(note)
-    start = _NOTE_HEADER.size + (name_size + 3) // 4 * 4
-    if kind != _NT_GNU_BUILD_ID or note[_NOTE_HEADER.size :][:4] != b"GNU\0":
-        return ""
-    return note[start : start + size].hex() if start + size <= len(note) else ""

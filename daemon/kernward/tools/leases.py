@@ -46,8 +46,9 @@ def read_words(root: Root) -> Words:
 
 def grant(root: Root, lease: Lease) -> None:
     """From now on the service may start. Its hold, if it has one, ends. Raises OSError."""
-    remove_trusted(root, f"{HOLDS}/{_name(lease.service)}")
+    # In this order: what cannot be written must not take the hold away, which outweighs it.
     _write(root, LEASES, lease.service, _plain(lease))
+    remove_trusted(root, f"{HOLDS}/{_name(lease.service)}")
 
 
 def hold(root: Root, word: Hold) -> None:
@@ -111,7 +112,8 @@ def _lease(document: Mapping[str, Any]) -> Optional[Lease]:
     values = {name: document[name] for name in Lease.__match_args__}
     versions = tuple((str(name), str(version)) for name, version in values["srcversions"])
     lease = Lease(**{**values, "srcversions": versions})
-    times = (lease.granted_ns, *(() if lease.until_ns is None else (lease.until_ns,)))
+    ends = (each for each in (lease.until_ns, lease.until_boot_ns) if each is not None)
+    times = (lease.granted_ns, *ends)
     texts = (lease.service, lease.reason, lease.by, lease.boot_id, lease.kernel)
     return lease if _are(str, texts) and _are(int, times) else None
 

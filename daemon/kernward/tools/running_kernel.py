@@ -7,11 +7,15 @@ whole look (tools/kmod.py reads all loaded modules).
 from __future__ import annotations
 
 import re
+import struct
 from typing import Optional
 
 from kernward.tools.root import Root
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+")
+# Elf_Nhdr: sizes of name and description, type.
+_NOTE_HEADER = struct.Struct("=III")
+_NT_GNU_BUILD_ID = 3
 
 
 def boot_id(root: Root) -> str:
@@ -35,3 +39,18 @@ def loaded_srcversion(root: Root, module: str) -> Optional[str]:
         return "" if "srcversion" in str(error.filename) else None
     except OSError:
         return None
+
+
+def loaded_build_id(root: Root, module: str) -> str:
+    """The GNU build id of a loaded module in hexadecimal, "" where it has none (elf(5), notes)."""
+    try:
+        note = root.read_bytes(f"/sys/module/{module}/notes/.note.gnu.build-id")
+    except OSError:
+        return ""
+    if len(note) < _NOTE_HEADER.size:
+        return ""
+    name_size, size, kind = _NOTE_HEADER.unpack_from(note)
+    start = _NOTE_HEADER.size + (name_size + 3) // 4 * 4
+    if kind != _NT_GNU_BUILD_ID or note[_NOTE_HEADER.size :][:4] != b"GNU\0":
+        return ""
+    return note[start : start + size].hex() if start + size <= len(note) else ""

@@ -36,12 +36,16 @@ def is_unit_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class UnitState:
-    """``load`` "not-found": no such unit. ``job`` is the number of the job under way, 0 without."""
+    """``load`` "not-found": no such unit. ``job`` is the number of the job under way, 0 without.
+
+    ``file``: "enabled", "disabled", "static" and what else systemctl is-enabled says, "" for none.
+    """
 
     load: str
     active: str
     sub: str
     job: int
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,8 @@ class System:
         try:
             values = {key: value.value for key, value in seen[0].items()}
             load, active, sub = (str(values[f"{part}State"]) for part in ("Load", "Active", "Sub"))
-            return UnitState(load, active, sub, int(values["Job"][0]))
+            file = str(values["UnitFileState"])
+            return UnitState(load, active, sub, int(values["Job"][0]), file)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             return Unknown(name, f"systemd's answer was not understood: {error!r}")
 
