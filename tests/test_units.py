@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 import kernward
+from kernward.tools.guards import guard
+from kernward.tools.root import Root
+from kernward.tools.transient import transient
 
 _TOP = Path(__file__).parents[1]
+_RECORDED = Path(__file__).parent / "recorded"
+# Lines of the daemon's confinement that systemd 239 warns of and goes on without.
+_ONLY_HARDENING = {"ProtectClock", "ProtectHostname", "ProtectKernelLogs"}
 _UNITS = ("kernward.service", "kernward-gate@.service", "kernward.slice")
 
 
@@ -44,6 +50,55 @@ def test_the_daemon_is_exposed_no_more_than_documented() -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=15", unit]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_gate_is_exposed_no_more_than_documented(tmp_path: Path) -> None:
+    unit = tmp_path / "kernward-gate@some.service"
+    unit.write_text((_TOP / "units/kernward-gate@.service").read_text())
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=19", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def _known_to_239() -> dict[str, set[str]]:
+    """Section → directives."""
+    known: dict[str, set[str]] = {}
+    words: set[str] = set()
+    for line in (_RECORDED / "systemd-units/239/known.txt").read_text().splitlines():
+        if line.startswith("["):
+            words = known.setdefault(line.strip("[]"), set())
+        elif not line.startswith("#"):
+            words.update(line.split())
+    return known
+
+
+def _not_known_to_239(unit: _Unit) -> set[str]:
+    known = _known_to_239()
+    used = {(section, key) for section in unit.sections() for key in unit[section]}
+    # What begins so is for other programs; systemd passes over it.
+    return {key for section, key in used if key not in known[section] and key[:2] != "X-"}
+
+
+@pytest.mark.parametrize("name", _UNITS)
+def test_systemd_239_knows_every_line(name: str) -> None:
+    lost = _ONLY_HARDENING if name == "kernward.service" else set()
+    assert _not_known_to_239(_Unit(name)) == lost
+
+
+def test_systemd_239_knows_every_line_of_a_guard(tmp_path: Path) -> None:
+    guard(Root(tmp_path), "data-sync.service", ("tracker",))
+    (drop_in,) = tmp_path.rglob("*.conf")
+    unit = _Unit(str(drop_in))
+    assert set(unit.sections()) == {"Unit", "Service"}
+    assert _not_known_to_239(unit) == set()
+
+
+def test_systemd_239_takes_every_property_of_a_repair() -> None:
+    """systemd-run refuses the whole unit for one that it does not know."""
+    argv = transient(("true",), 60, ())
+    properties = [each.split("=")[1] for each in argv if each.startswith("--property=")]
+    assert len(properties) > 10
+    assert set(properties) <= _known_to_239()["Service"]
 
 
 def test_leases_and_holds_outlive_a_restart_of_the_daemon() -> None:
