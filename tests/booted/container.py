@@ -24,7 +24,7 @@ from booted import cgroups
 from roots import overlay
 from roots.kernels import Archive
 from roots.live import DEBS
-from roots.overlay import Done
+from roots.overlay import Done, FailedError
 from roots.states import Host
 
 _ENVIRONMENT = {
@@ -33,8 +33,10 @@ _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
 }
+_BASIC = ("basic.target", "dbus.socket")
 _BOOT_LIMIT_S = 60.0
 _OFF_LIMIT_S = 60.0
+_ANSWER_LIMIT_S = 60.0
 _TICK_S = 0.1
 # What systemd takes for "shut down", sent to the first process of a container.
 _SIGPWROFF = signal.SIGRTMIN + 4
@@ -79,6 +81,8 @@ class Container(Host):
                     *("/bin/sh", "-ec", cgroups.ENTER, "enter", *self._groups, "--"),
                     *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.path}"),
                     *("--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                    # No power cut of ours loses what a program wrote; waiting for the disk tells nothing.
+                    "--suppress-sync=yes",
                     *(f"--machine={self._name}", f"--bind-ro={self.archive.path}:{DEBS}"),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -95,7 +99,7 @@ class Container(Host):
     def wait_until_started(self, limit_s: float = 60) -> None:
         """Wait until no job of the boot is left."""
         self.wait_until(
-            lambda: self.run("systemctl", "list-jobs", "--no-legend").stdout == "",
+            lambda: self.ask("systemctl", "list-jobs", "--no-legend").stdout == "",
             "the boot is over",
             limit_s,
         )
@@ -138,8 +142,7 @@ class Container(Host):
         task = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
         with contextlib.suppress(FileNotFoundError, ValueError):
             (self._leader,) = map(int, task.read_text().split())
-            asked = self._entered("systemctl", "is-active", "-q", "basic.target", "dbus.socket")
-            return overlay.run(asked, environment={}, timeout_s=30).returncode == 0
+            return self.ask("systemctl", "is-active", "-q", *_BASIC, check=False).returncode == 0
         self._leader = 0
         return False
 
@@ -186,13 +189,21 @@ class Container(Host):
 
     # ------------------------------------------------------------------ what it says of itself
 
+    def ask(self, *argv: str, check: bool = True) -> Done:
+        """A program that only asks: beside the host's services, without a word in its journal."""
+        asked = self._entered(*argv)
+        done = overlay.run(asked, environment=_ENVIRONMENT, timeout_s=_ANSWER_LIMIT_S)
+        if check and done.returncode != 0:
+            raise FailedError(done)
+        return done
+
     def unit(self, unit: str, name: str) -> str:
         """One property of a unit, as systemctl shows it (``ActiveState``, ``StatusText``)."""
-        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+        return self.ask("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
 
     def failed_units(self) -> list[str]:
         """Names of units that failed."""
-        shown = self.run("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout
+        shown = self.ask("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout
         return [line.split()[0] for line in shown.splitlines()]
 
     def journal(self, *matches: str, since_boot: bool = True) -> list[dict[str, Any]]:
@@ -201,25 +212,22 @@ class Container(Host):
         ``since_boot`` leaves out earlier boots, which are kept over a power cut.
         """
         boot = ("--boot",) if since_boot else ()
-        self.run("journalctl", "--sync")
-        lines = self.run("journalctl", "--output=json", "--all", *boot, *matches).stdout
+        self.ask("journalctl", "--sync")
+        lines = self.ask("journalctl", "--output=json", "--all", *boot, *matches).stdout
         return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
 
     def journal_tail(self) -> str:
         """The last lines of the journal, to read."""
-        lines = self.run(
-            "journalctl", "--no-pager", "--lines=2000", check=False
-        ).output.splitlines()
+        shown = self.ask("journalctl", "--no-pager", "--lines=2000", check=False)
+        lines = shown.output.splitlines()
         # Without what ``run`` itself leaves there, several times a second.
         told = [each for each in lines if ": run-u" not in each and "Started run-u" not in each]
         return "\n".join(told[-_JOURNAL_TAIL:])
 
     def bus_property(self, service: str, path: str, interface: str, name: str) -> Any:
         """The value of a property of an object on the system bus."""
-        asked = self.run(
-            "busctl", "--json=short", "get-property", service, path, interface, name
-        ).stdout
-        return json.loads(asked)["data"]
+        asked = self.ask("busctl", "--json=short", "get-property", service, path, interface, name)
+        return json.loads(asked.stdout)["data"]
 
     def wait_until(self, is_true: Callable[[], object], what: str, limit_s: float = 30) -> None:
         """Ask again and again. What is waited for is named in the failure, with the journal."""

@@ -80,16 +80,16 @@ def _lasting(answer: dict[str, Any]) -> dict[str, Any]:
 def left_behind(host: Container) -> list[str]:
     """All of ours that an ended repair must not leave: files, units, inhibitors."""
     left = leftovers(host)
-    units = host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "run-*", REPAIR)
-    # Our own programs run as transient services; that of this very question is one.
+    units = host.ask("systemctl", "list-units", "--all", "--plain", "--no-legend", "run-*", REPAIR)
+    # Our own programs run as transient services.
     left += [line for line in units.stdout.splitlines() if line.startswith(REPAIR)]
     runtime = host / "/run/kernward"
     left += [str(path) for path in runtime.rglob("*") if path.name.startswith(".new-")]
     if os.path.lexists(host / f"/run/systemd/transient/{REPAIR}"):
         left.append(REPAIR)
     # Without logind there is nobody to ask, and no inhibitor.
-    shown = host.run("systemd-inhibit", "--list", "--no-pager", "--no-legend", check=False).stdout
+    shown = host.ask("systemd-inhibit", "--list", "--no-pager", "--no-legend", check=False).stdout
     left += [line for line in shown.splitlines() if line.startswith("kernward ")]
-    masked = host.run("systemctl", "list-unit-files", "--state=masked", "--plain", "--no-legend")
+    masked = host.ask("systemctl", "list-unit-files", "--state=masked", "--plain", "--no-legend")
     left += [line for line in masked.stdout.splitlines() if "kernward" in line]
     return left
