@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Optional, Protocol
 
 import pytest
 
@@ -12,11 +13,16 @@ from booted import package
 from booted.container import Container, container
 from roots import kernels
 from roots.debian import Release
+from roots.states import State
 
 # Of the test alone: the first one to need a root or the package waits for it to be made.
 _TEST_LIMIT_S = 300
 
-Host = Callable[[Release], Container]
+
+class Host(Protocol):
+    """Hands out a host of a release; one with kernward may be in a state of states.py."""
+
+    def __call__(self, release: Release, state: Optional[State] = None) -> Container: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,15 +36,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def equipped() -> Iterator[Host]:
     """Hands out hosts without kernward: ``equipped(BOOKWORM)``. Switched off, gone after the test."""
     with ExitStack() as stack:
-        yield lambda release: stack.enter_context(
-            container(package.equipped(release), kernels.archive(release))
-        )
+
+        def hand_out(release: Release, state: Optional[State] = None) -> Container:
+            assert state is None, "that takes a host with kernward"
+            layers = package.equipped(release)
+            return stack.enter_context(container(layers, kernels.archive(release)))
+
+        yield hand_out
 
 
 @pytest.fixture
 def installed() -> Iterator[Host]:
     """Hands out hosts with kernward's package installed, before their first boot."""
     with ExitStack() as stack:
-        yield lambda release: stack.enter_context(
-            container(package.installed(release), kernels.archive(release))
-        )
+
+        def hand_out(release: Release, state: Optional[State] = None) -> Container:
+            layers = package.installed(release, state)
+            return stack.enter_context(container(layers, kernels.archive(release)))
+
+        yield hand_out

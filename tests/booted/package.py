@@ -12,13 +12,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Optional
 
 from booted import stand_in
 from roots import cache, downloads, kernels, overlay, repack
 from roots.debian import BOOKWORM, Release
 from roots.kernels import Archive
 from roots.live import LiveRoot
-from roots.states import Host, layers, settled
+from roots.states import Host, State, layers, settled, source_of
 
 _RECIPE = "1"
 _TOP = Path(__file__).parents[2]
@@ -51,6 +52,13 @@ def built() -> Path:
 def equipped(release: Release) -> tuple[Path, ...]:
     """Layers of a settled host with all that the package depends on, ready to be booted."""
     archive = kernels.archive(release)
+    recipe = (Path(stand_in.__file__).read_text(),)
+    return _layer(f"{release.suite}-equipped", _supplied(release), archive, recipe, stand_in.put_in)
+
+
+def _supplied(release: Release) -> tuple[Path, ...]:
+    """With the packages, without the stand-in: what takes the network."""
+    archive = kernels.archive(release)
     below = layers(release, archive, settled)
     wanted = (*_field("Depends"), *_field("Recommends"), *_SERVER)
 
@@ -62,19 +70,24 @@ def equipped(release: Release) -> tuple[Path, ...]:
         host.offer(kernels.MAIN)
         # The journal outlives a power cut.
         (host / "/var/log/journal").mkdir(exist_ok=True)
-        stand_in.put_in(host)
 
-    recipe = (_RECIPE, *wanted, Path(stand_in.__file__).read_text())
-    return _layer(f"{release.suite}-equipped", below, archive, recipe, make)
+    return _layer(f"{release.suite}-supplied", below, archive, (_RECIPE, *wanted), make)
 
 
-def installed(release: Release) -> tuple[Path, ...]:
-    """The same with the package installed, before its first boot."""
+def installed(release: Release, state: Optional[State] = None) -> tuple[Path, ...]:
+    """The same with the package installed, before its first boot.
+
+    ``state`` was done to it then, still off; kept as those of tests/roots are.
+    """
     archive = kernels.archive(release)
     package = built()
     name = f"{release.suite}-kernward-installed"
     recipe = (package.parent.name,)
-    return _layer(name, equipped(release), archive, recipe, lambda host: install(host, package))
+    fresh = _layer(name, equipped(release), archive, recipe, lambda host: install(host, package))
+    if state is None:
+        return fresh
+    name = f"{release.suite}-kernward-{state.__name__.replace('_', '-')}"
+    return _layer(name, fresh, archive, (source_of(state),), state)
 
 
 def install(host: Host, package: Path) -> None:

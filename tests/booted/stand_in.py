@@ -1,29 +1,139 @@
-"""A kernel to test with, in a container that shares the kernel of whatever host this is.
+"""A kernel and a clock to test with, in a container that shares those of whatever host this is.
 
 Every program inside is told that the scenario's kernel runs, and modprobe "loads" by putting into
 /sys/module what a real load would show there: the truth about the file that was named. A container
 may not load modules, and their kernel is not there; the rest of the machine is real.
+
+A test may set the clock (of programs: that of the file system stays), and may have programs wait at
+a place that is over too soon to be met otherwise.
 """
 
 from __future__ import annotations
 
-from roots.states import Host
+import contextlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from roots.live import LiveRoot
 
 _FOLDER = "/opt/stand-in"
 _RELEASE = "/etc/scenario-running-kernel"
+_CLOCK = "/etc/scenario-clock"
+_HOLD = f"{_FOLDER}/hold"
+_HELD = f"{_FOLDER}/held"
+# Places to wait at that are no program: a rename of an installed module, a real load.
+SWAP = "swap"
+LOAD = "load"
 
 # Preloaded into every program: Python, kmod and dkms ask uname(2). Built without the C library's
 # headers, which a host that builds kernel modules does not need and these have not.
-_UNAME = f"""
+_LIBRARY = f"""
 struct told {{ char system[65], node[65], release[65], version[65], machine[65], domain[65]; }};
+struct moment {{ long seconds, parts; }};
 
-extern void *dlsym(void *, const char *);
+extern void *dlsym(void *, const char *), *mmap(void *, unsigned long, int, int, int, long);
 extern int open(const char *, int, ...), close(int), *__errno_location(void);
+extern int access(const char *, int), usleep(unsigned), strcmp(const char *, const char *);
+extern int snprintf(char *, unsigned long, const char *, ...);
 extern long read(int, void *, unsigned long);
+extern char *strrchr(const char *, int), *strstr(const char *, const char *);
+
+#define NEXT(name) dlsym((void *)-1L, name)
+
+static const long none;
+static const long *ahead = &none;
+
+int clock_gettime(int clock, struct moment *now)
+{{
+    static int (*asked)(int, struct moment *);
+    int result;
+
+    if (!asked)
+        asked = NEXT("clock_gettime");
+    result = asked(clock, now);
+    /* CLOCK_REALTIME and its coarse kind. */
+    if (result == 0 && (clock == 0 || clock == 5))
+        now->seconds += *ahead;
+    return result;
+}}
+
+long time(long *told)
+{{
+    struct moment now;
+
+    clock_gettime(5, &now);
+    if (told)
+        *told = now.seconds;
+    return now.seconds;
+}}
+
+int gettimeofday(struct moment *told, void *zone)
+{{
+    (void)zone;
+    clock_gettime(0, told);
+    told->parts /= 1000;
+    return 0;
+}}
+
+/* Until the test lets it go on. */
+static void wait_at(const char *place, const char *of)
+{{
+    char hold[256], held[256];
+
+    snprintf(hold, sizeof hold, "{_HOLD}/%s%s%s", place, *of ? "@" : "", of);
+    if (access(hold, 0) != 0)
+        return;
+    snprintf(held, sizeof held, "{_HELD}/%s%s%s", place, *of ? "@" : "", of);
+    close(open(held, 02000101, 0644));
+    while (access(hold, 0) == 0)
+        usleep(10000);
+}}
+
+static const char *name_of(const char *path)
+{{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}}
+
+int rename(const char *from, const char *to)
+{{
+    static int (*asked)(const char *, const char *);
+
+    if (!asked)
+        asked = NEXT("rename");
+    if (strstr(to, "/updates/dkms/"))
+        wait_at("{SWAP}", "");
+    return asked(from, to);
+}}
+
+__attribute__((constructor)) static void begin(int count, char **arguments)
+{{
+    int before = *__errno_location(), file = open("{_CLOCK}", 02000000);
+    void *seen;
+    const char *name;
+
+    if (file >= 0) {{
+        seen = mmap(0, sizeof *ahead, 1, 1, file, 0);
+        if (seen != (void *)-1L)
+            ahead = seen;
+        close(file);
+    }}
+    if (count > 0 && access("{_HOLD}", 0) == 0) {{
+        name = name_of(arguments[0]);
+        if (strcmp(name, "sh") == 0 && count > 1)
+            name = name_of(arguments[1]);
+        wait_at(name, "");
+        wait_at(name, name_of(arguments[count - 1]));
+    }}
+    *__errno_location() = before;
+}}
 
 int uname(struct told *told)
 {{
-    int (*asked)(struct told *) = dlsym((void *)-1L, "uname");
+    int (*asked)(struct told *) = NEXT("uname");
     int before = *__errno_location(), file, length, at;
     char text[65];
 
@@ -91,6 +201,10 @@ if [ -n "$remove" ]; then
     exit
 fi
 {_FOLDER}/modprobe -S "$kernel" --show-depends "$wanted" >/tmp/stand-in.$$ || exit 1
+if [ -e {_HOLD}/{LOAD} ]; then
+    : >{_HELD}/{LOAD}
+    while [ -e {_HOLD}/{LOAD} ]; do sleep 0.02; done
+fi
 while read -r how file _; do
     [ "$how" = insmod ] || continue
     name=$(basename "${{file%%.ko*}}" | tr - _)
@@ -108,12 +222,13 @@ rm -f /tmp/stand-in.$$
 """
 
 
-def put_in(host: Host) -> None:
-    """Install it. From the next boot on ``host.boot_into(kernel)`` decides which kernel runs."""
+def put_in(host: LiveRoot) -> None:
+    """Install it. From the next boot on ``host.boot(kernel)`` decides which kernel runs."""
     folder = host / _FOLDER
     folder.mkdir()
-    (folder / "uname.c").write_text(_UNAME)
-    host.run(*_COMPILER, "-o", f"{_FOLDER}/uname.so", f"{_FOLDER}/uname.c")
+    (host / _HELD).mkdir()
+    (folder / "stand-in.c").write_text(_LIBRARY)
+    host.run(*_COMPILER, "-o", f"{_FOLDER}/stand-in.so", f"{_FOLDER}/stand-in.c")
     _script(host, f"{_FOLDER}/at-boot", _AT_BOOT)
     (host / "/etc/systemd/system/stand-in.service").write_text(_UNIT)
     host.run("systemctl", "enable", "stand-in.service")
@@ -121,9 +236,41 @@ def put_in(host: Host) -> None:
     host.run("ln", "-s", "/bin/kmod", f"{_FOLDER}/modprobe")
     (host / "/usr/sbin/modprobe").unlink()
     _script(host, "/usr/sbin/modprobe", _MODPROBE)
-    (host / "/etc/ld.so.preload").write_text(f"{_FOLDER}/uname.so\n")
+    (host / "/etc/ld.so.preload").write_text(f"{_FOLDER}/stand-in.so\n")
 
 
-def _script(host: Host, path: str, text: str) -> None:
+def _script(host: LiveRoot, path: str, text: str) -> None:
     (host / path).write_text(text)
     (host / path).chmod(0o755)
+
+
+# ---- what a test does with it
+
+
+def set_clock(host: LiveRoot, ahead_s: int) -> None:
+    """Programs are told a time so much later than this machine's. First of all before a boot."""
+    path = host / _CLOCK
+    value = struct.pack("l", ahead_s)
+    if not path.exists():
+        path.write_bytes(value)
+        return
+    # In place: every program has it mapped.
+    with path.open("r+b") as opened:
+        opened.write(value)
+
+
+@contextmanager
+def holding(host: LiveRoot, place: str) -> Iterator[Path]:
+    """Whoever comes there waits until the block is left; the file appears when somebody has.
+
+    ``place`` is SWAP, LOAD, the name of a program, or that with its last argument: ``depmod@K``.
+    """
+    hold, held = host.path / _HOLD[1:], host.path / _HELD[1:]
+    hold.mkdir(exist_ok=True)
+    (hold / place).touch()
+    try:
+        yield held / place
+    finally:
+        (hold / place).unlink()
+        with contextlib.suppress(FileNotFoundError):
+            (held / place).unlink()

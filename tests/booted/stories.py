@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from booted.container import Container
+from roots.states import Host
 from roots.subjects import MAPPROBE
 
 SERVICE = "data-sync.service"
@@ -37,25 +38,21 @@ print(json.dumps(history.execute("select hook, place, kernel from hook_events or
 LIMIT_S = 120.0
 
 Entry = dict[str, Any]
+_H = TypeVar("_H", bound=Host)
 
 
-def with_sync(host: Container, *, loads_at_boot: bool, more: str = "") -> Container:
-    """A host, still off, on which data-sync uses mapprobe, whose profile is known.
-
-    ``more`` are lines of its [Service].
-    """
+def with_sync(host: _H, *, loads_at_boot: bool) -> _H:
+    """A host, still off, on which data-sync uses mapprobe, whose profile is known."""
     MAPPROBE.teach(host)
     host.make_small_images()
-    (host / f"/etc/systemd/system/{SERVICE}").write_text(
-        _UNIT.replace("[Service]\n", f"[Service]\n{more}")
-    )
+    (host / f"/etc/systemd/system/{SERVICE}").write_text(_UNIT)
     if loads_at_boot:
         (host / "/etc/modules-load.d/mapprobe.conf").write_text("mapprobe\n")
     host.run("systemctl", "enable", SERVICE)
     return host
 
 
-def guarded(host: Container) -> Container:
+def guarded(host: _H) -> _H:
     """The service waits for mapprobe from now on, whether the host is on or off."""
     host.run("kernward", "guard", SERVICE, "--module", "mapprobe")
     return host
@@ -125,7 +122,7 @@ def wait_until_gate_says(host: Container, pattern: str) -> str:
 
 def inhibitors(host: Container) -> str:
     """Why shutdowns are held off by kernward, "" if they are not."""
-    lines = host.run("systemd-inhibit", "--list", "--no-pager", "--no-legend").stdout.splitlines()
+    lines = host.ask("systemd-inhibit", "--list", "--no-pager", "--no-legend").stdout.splitlines()
     return "\n".join(line for line in lines if line.startswith("kernward "))
 
 

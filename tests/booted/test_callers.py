@@ -10,12 +10,12 @@ import pytest
 from booted.conftest import Host
 from booted.container import Container
 from booted.living import GATE, resident_mib, wait_until_gate_says
+from booted.states import asking
 from booted.stories import (
     LIMIT_S,
     SERVICE,
     SPOOL,
     STATUS,
-    guarded,
     is_active,
     kinds,
     start,
@@ -23,7 +23,6 @@ from booted.stories import (
     told,
     wait_until_active,
     wait_until_quiet,
-    with_sync,
 )
 from roots.debian import BOOKWORM
 from roots.overlay import Done
@@ -101,9 +100,7 @@ def _as_user(host: Container, *argv: str) -> Done:
 
 def _asking(installed: Host) -> Container:
     """data-sync waits for a plan that nobody has approved."""
-    host = with_sync(installed(BOOKWORM), loads_at_boot=False)
-    (host / "/etc/kernward/kernward.toml").write_text('mode = "ask"\n')
-    guarded(host)
+    host = installed(BOOKWORM, asking)
     host.boot(host.older)
     wait_until_gate_says(host, "kernward approve")
     wait_until_quiet(host, "waiting")

@@ -9,6 +9,7 @@ import pytest
 
 from booted.conftest import Host
 from booted.container import Container
+from booted.states import asking, beyond_repair, guarded_sync
 from booted.stories import (
     GATE,
     LIMIT_S,
@@ -17,7 +18,6 @@ from booted.stories import (
     assert_in_order,
     boot_story,
     gate_says,
-    guarded,
     is_active,
     kinds,
     on_bus,
@@ -28,7 +28,6 @@ from booted.stories import (
     wait_until_active,
     wait_until_gate_says,
     wait_until_quiet,
-    with_sync,
 )
 from roots import pointers
 from roots.debian import BOOKWORM
@@ -41,9 +40,12 @@ _DAEMON = "kernward.service"
 _OBJECT = ("org.kernward.Kernward1", "/org/kernward/Kernward1", "org.kernward.Kernward1")
 
 
-def _guarded_host(installed: Host, **kwargs: str) -> Container:
-    """Booted, and data-sync runs on a sound mapprobe."""
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True, **kwargs)))
+def _guarded_host(installed: Host, *, more: str = "") -> Container:
+    """Booted, and data-sync runs on a sound mapprobe. ``more`` are lines of its [Service]."""
+    host = installed(BOOKWORM, guarded_sync)
+    unit = host / f"/etc/systemd/system/{SERVICE}"
+    unit.write_text(unit.read_text().replace("[Service]\n", f"[Service]\n{more}"))
+    on_older(host)
     assert is_active(host)
     return host
 
@@ -76,12 +78,8 @@ def _wait_until_refused(host: Container) -> str:
 
 
 def test_a_source_that_does_not_compile_refuses_until_it_is_mended(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=False)
-    whole = (host / _SOURCE).read_text()
-    (host / _SOURCE).write_text("#error not for this kernel\n")
-    host.run("dkms", "remove", "mapprobe/1.0", "--all")
-    host.run("dkms", "add", "mapprobe/1.0")
-    guarded(host)
+    whole = (installed(BOOKWORM) / _SOURCE).read_text()
+    host = installed(BOOKWORM, beyond_repair)
     host.boot(host.older)
     said = _wait_until_refused(host)
     assert "building mapprobe" in said
@@ -292,11 +290,7 @@ def test_a_file_that_changed_after_the_look_opens_nothing(installed: Host) -> No
 
 
 def test_a_release_opens_for_its_time_and_a_hold_closes(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=False)
-    (host / _SOURCE).write_text("#error not for this kernel\n")
-    host.run("dkms", "remove", "mapprobe/1.0", "--all")
-    host.run("dkms", "add", "mapprobe/1.0")
-    guarded(host)
+    host = installed(BOOKWORM, beyond_repair)
     host.boot(host.older)
     _wait_until_refused(host)
 
@@ -342,9 +336,7 @@ def test_a_lease_of_another_boot_is_worth_nothing(installed: Host) -> None:
 
 
 def test_in_ask_mode_the_start_waits_for_an_approval(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=False)
-    (host / "/etc/kernward/kernward.toml").write_text('mode = "ask"\n')
-    guarded(host)
+    host = installed(BOOKWORM, asking)
     host.boot(host.older)
     said = wait_until_gate_says(host, "kernward approve")
     assert "mapprobe" in said

@@ -21,12 +21,12 @@ from booted.living import (
     resident_mib,
     wait_until_gate_says,
 )
+from booted.states import guarded_sync, sync
 from booted.stories import (
     LIMIT_S,
     SERVICE,
     SPOOL,
     STATUS,
-    guarded,
     is_active,
     kinds,
     on_bus,
@@ -36,7 +36,6 @@ from booted.stories import (
     told,
     wait_until_active,
     wait_until_quiet,
-    with_sync,
 )
 from roots import overlay
 from roots.debian import BOOKWORM
@@ -94,7 +93,7 @@ put("12-1-last", b"version=1\nend\n")
 
 def _calm(installed: Host) -> Container:
     """Everything is sound, and data-sync runs."""
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True)))
+    host = on_older(installed(BOOKWORM, guarded_sync))
     wait_until_active(host)
     wait_until_quiet(host)
     return host
@@ -229,11 +228,11 @@ def test_no_room_for_its_status(installed: Host) -> None:
 
 
 def test_no_room_for_an_initramfs(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=True)
+    host = installed(BOOKWORM, guarded_sync)
     with (host / "/etc/initramfs-tools/modules").open("a") as modules:
         modules.write("mapprobe\n")
     host.run("update-initramfs", "-u", "-k", host.older)
-    host = on_older(guarded(host))
+    on_older(host)
     script = """
         size=$(du -sk /boot | cut -f1)
         mkdir /opt/boot
@@ -261,7 +260,7 @@ def test_no_room_for_an_initramfs(installed: Host) -> None:
 
 
 def test_no_inotify_watches_are_left(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=True)
+    host = installed(BOOKWORM, sync)
     drop_in = host / f"/etc/systemd/system/{DAEMON}.d/limited.conf"
     drop_in.parent.mkdir(parents=True)
     # The limit is one of a user namespace, so that it can be set without anybody else noticing.
@@ -298,6 +297,10 @@ def _has_its_own_users(host: Container) -> bool:
 def _limit_watches(host: Container, most: int) -> None:
     """In the namespace of the daemon; that of this machine keeps its own."""
     outer = _pid_outside(host, main_pid(host))
+    own_user = Path(f"/proc/{outer}/ns/user")
+    host.wait_until(
+        lambda: os.readlink(own_user) != os.readlink("/proc/self/ns/user"), "it is confined"
+    )
     own = Path("/proc/sys/user/max_inotify_watches")
     before = own.read_text()
     enter = ("nsenter", f"--target={outer}", "--user", "--preserve-credentials")

@@ -6,7 +6,8 @@ import time
 
 from booted.conftest import Host
 from booted.living import DAEMON, usage
-from booted.stories import guarded, on_older, wait_until_active, wait_until_quiet, with_sync
+from booted.states import guarded_sync
+from booted.stories import on_older, wait_until_active, wait_until_quiet
 from roots.debian import BOOKWORM
 
 _WATCHED_S = 60.0
@@ -14,7 +15,7 @@ _MOST_MIB = 45.0
 
 
 def test_an_idle_daemon_is_woken_by_its_watchdog_alone(installed: Host) -> None:
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True)))
+    host = on_older(installed(BOOKWORM, guarded_sync))
     wait_until_active(host)
     wait_until_quiet(host)
     assert host.unit(DAEMON, "WatchdogUSec") == "3min"

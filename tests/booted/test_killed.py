@@ -5,55 +5,67 @@ Until then the gate lets nothing through, no kernel is without its module, and n
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from booted import stand_in
 from booted.conftest import Host
 from booted.container import Container
 from booted.living import DAEMON, REPAIR, judged, left_behind, main_pid, published
+from booted.states import unsound
 from booted.stories import (
+    GATE,
     LIMIT_S,
     SERVICE,
     Entry,
-    guarded,
     is_active,
     kinds,
     status,
     told,
     wait_until_active,
     wait_until_quiet,
-    with_sync,
 )
 from roots import pointers
 from roots.debian import BOOKWORM
 from roots.proof import assert_dkms_agrees, in_image, sha256
-from roots.states import headers_first
 from roots.subjects import MAPPROBE
 
-# How the words of a step begin, in the order of a repair.
-_STEPS = ("build", "verify", "index", "make the initramfs", "load")
-# A step may be over in a few hundredths of a second.
+# How the words of a step begin, in the order of a repair, and what runs in the middle of it: a
+# program for this kernel, or a place of the stand-in.
+_STEPS = {
+    "build": "modpost",
+    "verify": stand_in.SWAP,
+    "index": "depmod@{kernel}",
+    "make the initramfs": "mkinitramfs@{kernel}",
+    "load": stand_in.LOAD,
+}
 _SHORT_TICK_S = 0.003
 
 
-def _unsound(installed: Host) -> Container:
-    """Off; the next boot is that of a kernel whose mapprobe was built without the map.
-
-    It lies in the initramfs, too, and data-sync may not run on it.
-    """
-    host = guarded(with_sync(installed(BOOKWORM), loads_at_boot=False))
-    # One module is enough here, and takes half the time.
-    (host / "/etc/kernward/kernward.toml").write_text('leave = ["plainprobe"]\n')
-    with (host / "/etc/initramfs-tools/modules").open("a") as modules:
-        modules.write("mapprobe\n")
-    headers_first(host)
+def _unsound(installed: Host, *, restarts_soon: bool = True) -> Container:
+    """Off; the next boot goes into an unsound kernel. The daemon is back soon when it is killed."""
+    host = installed(BOOKWORM, unsound)
     pointers.assert_none(host, host.newer)
-    restart = host / f"/etc/systemd/system/{DAEMON}.d/restart.conf"
-    restart.parent.mkdir(parents=True)
-    restart.write_text("[Service]\nRestartSec=100ms\n")
+    if restarts_soon:
+        restart = host / f"/etc/systemd/system/{DAEMON}.d/restart.conf"
+        restart.parent.mkdir(parents=True)
+        restart.write_text("[Service]\nRestartSec=100ms\n")
     return host
+
+
+@contextmanager
+def _in_the_middle_of(host: Container, step: str) -> Iterator[None]:
+    """Booted, and the repair is at this step and stays there until the block is left."""
+    with stand_in.holding(host, _STEPS[step].format(kernel=host.newer)) as held:
+        if not host.is_on:
+            host.boot(host.newer)
+        host.wait_until(held.exists, f"the repair is in the middle of it: {step}", LIMIT_S)
+        host.wait_until(lambda: _is_at(host, "repairing", step), f"it says so: {step}", LIMIT_S)
+        assert not is_active(host)
+        yield
 
 
 class _Watch:
@@ -80,31 +92,19 @@ class _Watch:
             assert seen <= {*self._old[kernel], now}
 
 
-def _wait_for(host: Container, phase: str, step: str = "") -> bool:
-    """Until the daemon is at that; False where it was over before anybody could look."""
+def _is_at(host: Container, phase: str, step: str = "") -> bool:
+    now = status(host)
     # A build is told of for a moment, while the initramfs of another kernel is made beside it.
-    if step == "build":
-        host.wait_until(lambda: _is_compiling(host), "something is compiled", LIMIT_S)
-        return True
-    began, met = time.monotonic(), False
-    while time.monotonic() - began < LIMIT_S:
-        now = status(host)
-        met = met or now["phase"] == "repairing"
-        text = (now.get("progress") or {"text": ""})["text"]
-        if now["phase"] == phase and text.startswith(step):
-            return True
-        if met and now["phase"] == "idle":
-            return False
+    text = (now.get("progress") or {"text": ""})["text"]
+    return now["phase"] == phase and (step == "build" or text.startswith(step))
+
+
+def _wait_for(host: Container, phase: str) -> None:
+    """Until the daemon is at that, which may be a matter of hundredths of a second."""
+    began = time.monotonic()
+    while not _is_at(host, phase):
+        assert time.monotonic() - began < LIMIT_S, f"never {phase}\n{host.journal_tail()}"
         time.sleep(_SHORT_TICK_S)
-    raise AssertionError(f"never {phase} {step}\n{host.journal_tail()}")
-
-
-def _is_compiling(host: Container) -> bool:
-    built = (host / "/var/lib/dkms").rglob(".kernward-build-*/**/*.o")
-    # make's own folders come and go meanwhile.
-    with contextlib.suppress(FileNotFoundError):
-        return next(built, None) is not None
-    return False
 
 
 def _kill_daemon(host: Container) -> None:
@@ -150,32 +150,49 @@ def _assert_completed(host: Container, watch: _Watch) -> None:
 def test_daemon_and_repair_are_killed_at_a_step(installed: Host, step: str) -> None:
     host = _unsound(installed)
     watch = _Watch(host)
-    host.boot(host.newer)
-    if _wait_for(host, "repairing", step):
+    with _in_the_middle_of(host, step):
         before = main_pid(host)
         _kill_both(host)
         watch.look()
-        assert step == "load" or not is_active(host)
-        host.wait_until(lambda: main_pid(host) not in {before, "0"}, "it is back", LIMIT_S)
-    else:
-        # Not a failure: too fast to be seen on this machine. The long ones always are.
-        assert step not in {"build", "make the initramfs"}
+        assert not is_active(host)
+    host.wait_until(lambda: main_pid(host) not in {before, "0"}, "it is back", LIMIT_S)
     _assert_completed(host, watch)
 
 
-@pytest.mark.parametrize(
-    ("phase", "step"),
-    [("looking", ""), ("repairing", "build"), ("repairing", "make the initramfs")],
-    ids=["looking", "building", "making the initramfs"],
-)
-def test_only_the_daemon_is_killed(installed: Host, phase: str, step: str) -> None:
+def test_both_are_killed_and_back_as_the_unit_has_it(installed: Host) -> None:
+    host = _unsound(installed, restarts_soon=False)
+    watch = _Watch(host)
+    with _in_the_middle_of(host, "build"):
+        assert host.unit(DAEMON, "RestartUSec") == "5s"
+        _kill_both(host)
+        host.wait_until(lambda: main_pid(host) == "0", "it is down", LIMIT_S)
+        watch.look()
+    # Its start still waits when the daemon is back.
+    assert host.unit(SERVICE, "ActiveState") == "inactive"
+    assert host.unit(GATE, "ActiveState") == "activating"
+    _assert_completed(host, watch)
+    assert host.unit(DAEMON, "NRestarts") == "1"
+
+
+def test_only_the_daemon_is_killed_while_it_looks(installed: Host) -> None:
     host = _unsound(installed)
     watch = _Watch(host)
     host.boot(host.newer)
-    assert _wait_for(host, phase, step)
+    _wait_for(host, "looking")
     _kill_daemon(host)
     watch.look()
     assert not is_active(host)
+    _assert_completed(host, watch)
+
+
+@pytest.mark.parametrize("step", ["build", "make the initramfs"])
+def test_only_the_daemon_is_killed_at_a_step(installed: Host, step: str) -> None:
+    host = _unsound(installed)
+    watch = _Watch(host)
+    with _in_the_middle_of(host, step):
+        _kill_daemon(host)
+        watch.look()
+        assert not is_active(host)
     _assert_completed(host, watch)
 
 
@@ -187,7 +204,7 @@ def test_killed_while_it_waits_for_files_to_be_quiet(installed: Host) -> None:
     wait_until_quiet(host)
     passes = kinds(told(host)).count("pass_ended")
     (host / f"/lib/modules/{host.newer}/updates/something").mkdir()
-    assert _wait_for(host, "settling")
+    _wait_for(host, "settling")
     _kill_daemon(host)
     host.wait_until(
         lambda: kinds(told(host)).count("pass_ended") > passes, "it looked again", LIMIT_S
@@ -199,10 +216,8 @@ def test_killed_while_it_waits_for_files_to_be_quiet(installed: Host) -> None:
 def test_the_power_is_cut_in_the_middle(installed: Host, step: str) -> None:
     host = _unsound(installed)
     watch = _Watch(host)
-    host.boot(host.newer)
-    assert _wait_for(host, "repairing", step)
-    assert not is_active(host)
-    host.cut_power()
+    with _in_the_middle_of(host, step):
+        host.cut_power()
     watch.look()
     host.boot(host.newer)
     _assert_completed(host, watch)
@@ -212,9 +227,8 @@ def test_the_power_is_cut_again_and_again(installed: Host) -> None:
     host = _unsound(installed)
     watch = _Watch(host)
     for _ in range(3):
-        host.boot(host.newer)
-        assert _wait_for(host, "repairing", "build")
-        host.cut_power()
+        with _in_the_middle_of(host, "build"):
+            host.cut_power()
         watch.look()
     host.boot(host.newer)
     _assert_completed(host, watch)

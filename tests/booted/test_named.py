@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from booted.conftest import Host
 from booted.container import Container
-from booted.stories import LIMIT_S, SERVICE, on_older, wait_until_quiet, with_sync
+from booted.states import sync
+from booted.stories import LIMIT_S, SERVICE, on_older, wait_until_quiet
 from roots.debian import BOOKWORM
 
 _FRAGMENT = "/etc/kernward/kernward.toml.d/10-sync.toml"
@@ -20,7 +21,7 @@ def _name(host: Container, modules: str) -> None:
 
 
 def test_a_named_service_is_guarded_and_an_admin_has_the_last_word(installed: Host) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=True)
+    host = installed(BOOKWORM, sync)
     _name(host, '"mapprobe"')
     on_older(host)
     host.wait_until(lambda: _requires_gate(host), "it is guarded", LIMIT_S)

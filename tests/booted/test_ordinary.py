@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from booted.conftest import Host
+from booted.states import guarded_sync
 from booted.stories import (
     SERVICE,
     assert_in_order,
     boot_story,
     grave,
-    guarded,
     hook_events,
     inhibitors,
     kinds,
@@ -19,7 +19,6 @@ from booted.stories import (
     told,
     wait_until_active,
     wait_until_quiet,
-    with_sync,
 )
 from roots import history, kernels, pointers
 from roots.debian import BOOKWORM, TRIXIE, Release
@@ -30,10 +29,10 @@ from roots.proof import files
 def test_a_full_upgrade_to_the_next_kernel_is_only_looked_at(
     installed: Host, release: Release
 ) -> None:
-    host = with_sync(installed(release), loads_at_boot=True)
+    host = installed(release, guarded_sync)
     host.offer(kernels.MAIN, kernels.METAS_OLDER)
     host.install(kernels.META_BOTH, kernels.META_IMAGE, kernels.META_HEADERS)
-    on_older(guarded(host))
+    on_older(host)
     process = host.unit(SERVICE, "MainPID")
     known = hook_events(host)
 
@@ -64,7 +63,7 @@ def test_a_full_upgrade_to_the_next_kernel_is_only_looked_at(
 
 
 def test_other_packages_come_and_go_without_a_word(installed: Host) -> None:
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True)))
+    host = on_older(installed(BOOKWORM, guarded_sync))
     before, known = files(host), len(hook_events(host))
     host.offer(kernels.MAIN, kernels.METAS_OLDER)
     host.install(kernels.META_IMAGE)

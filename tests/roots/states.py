@@ -16,7 +16,7 @@ from roots import cache, kernels, overlay
 from roots.debian import Release
 from roots.kernels import Archive
 from roots.live import DEBS, LiveRoot
-from roots.subjects import MAPPROBE, PLAINPROBE, sources_text
+from roots.subjects import MAPPROBE, PLAINPROBE, Subject, sources_text
 
 _RECIPE = "1"
 
@@ -263,10 +263,10 @@ def layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]
     """What a host in ``state`` is made of, topmost first."""
     if state is settled:
         below: tuple[Path, ...] = (release.bare(),)
-        made_from = cache.key(_RECIPE, archive.path.name, _text(state), sources_text())
+        made_from = cache.key(_RECIPE, archive.path.name, source_of(state), sources_text())
     else:
         below = layers(release, archive, settled)
-        made_from = cache.key(below[0].parent.name, _text(state))
+        made_from = cache.key(below[0].parent.name, source_of(state))
 
     def make(into: Path) -> None:
         with overlay.mounted(below, into / "layer") as tree:
@@ -276,10 +276,17 @@ def layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]
     return (cache.entry(name, made_from, make) / "layer", *below)
 
 
-def _text(state: State) -> str:
-    """The source of a state and of the states that it is made from."""
-    used = [state]
+def source_of(state: State) -> str:
+    """The source of a state, and of the functions and texts of tests that it is made from."""
+    used: list[Callable[..., object]] = [state]
+    texts: list[str] = []
     for each in used:
-        others = (globals().get(name) for name in each.__code__.co_names)
-        used += [other for other in others if inspect.isfunction(other) and other not in used]
-    return "".join(map(inspect.getsource, used))
+        for name in each.__code__.co_names:
+            other = each.__globals__.get(name)
+            if inspect.isfunction(other) and other not in used:
+                used.append(other)
+            elif isinstance(other, Subject) and "teach" in each.__code__.co_names:
+                texts.append(other.profile)
+            elif isinstance(other, str):
+                texts.append(other)
+    return "".join((*map(inspect.getsource, used), *texts))

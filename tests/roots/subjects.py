@@ -70,10 +70,15 @@ class Subject:
 
     def teach(self, root: LiveRoot) -> None:
         """Give kernward the profile of this module, as an admin would."""
-        profile = (_SOURCES / self.origin / "profile.toml").read_text()
         target = root / f"{_PROFILES}/{self.name}.toml"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(profile.replace(self.origin, self.name))
+        target.write_text(self.profile)
+
+    @property
+    def profile(self) -> str:
+        """What kernward can be told of it."""
+        shipped = (_SOURCES / self.origin / "profile.toml").read_text()
+        return shipped.replace(self.origin, self.name)
 
     def installed(self, root: LiveRoot, kernel: str) -> str:
         """The path inside of the module file that dkms installed for ``kernel``."""
