@@ -1,26 +1,26 @@
 """A host of tests/roots that is really booted: systemd as its first process, in systemd-nspawn.
 
 What happens to a machine, in words: boot, power off, cut the power; run a program as a service of
-its own; read the journal and the bus; wait until something is true. A container shares the host's
-kernel and has no network. Knows nothing of kernward's package, nor of what modules there are.
+its own. A container shares the host's kernel and has no network. Knows nothing of kernward's
+package, nor of what modules there are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from booted import cgroups
+from booted.asked import Asked
 from roots import overlay
 from roots.kernels import Archive
 from roots.live import DEBS
@@ -37,14 +37,12 @@ _BASIC = ("basic.target", "dbus.socket")
 _BOOT_LIMIT_S = 60.0
 _OFF_LIMIT_S = 60.0
 _ANSWER_LIMIT_S = 60.0
-_TICK_S = 0.1
 # What systemd takes for "shut down", sent to the first process of a container.
 _SIGPWROFF = signal.SIGRTMIN + 4
-_JOURNAL_TAIL = 60
 _COUNT = itertools.count(1)
 
 
-class Container(Host):
+class Container(Host, Asked):
     """A host to boot. Before the first boot, and while off, programs run in its root without it."""
 
     def __init__(self, path: Path, archive: Archive, name: str, groups: Sequence[str]) -> None:
@@ -94,7 +92,7 @@ class Container(Host):
             if self._nspawn.poll() is not None or time.monotonic() - began > _BOOT_LIMIT_S:
                 self.cut_power()
                 raise AssertionError(f"it did not boot:\n{self._console.read_text()[-6000:]}")
-            time.sleep(_TICK_S)
+            time.sleep(self.tick_s)
 
     def wait_until_started(self, limit_s: float = 60) -> None:
         """Wait until no job of the boot is left."""
@@ -187,56 +185,13 @@ class Container(Host):
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
         return ["nsenter", f"--target={self._leader}", *namespaces, "--", *argv]
 
-    # ------------------------------------------------------------------ what it says of itself
-
     def ask(self, *argv: str, check: bool = True) -> Done:
-        """A program that only asks: beside the host's services, without a word in its journal."""
+        """Beside the host's services, without a word in its journal."""
         asked = self._entered(*argv)
         done = overlay.run(asked, environment=_ENVIRONMENT, timeout_s=_ANSWER_LIMIT_S)
         if check and done.returncode != 0:
             raise FailedError(done)
         return done
-
-    def unit(self, unit: str, name: str) -> str:
-        """One property of a unit, as systemctl shows it (``ActiveState``, ``StatusText``)."""
-        return self.ask("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
-
-    def failed_units(self) -> list[str]:
-        """Names of units that failed."""
-        shown = self.ask("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout
-        return [line.split()[0] for line in shown.splitlines()]
-
-    def journal(self, *matches: str, since_boot: bool = True) -> list[dict[str, Any]]:
-        """Entries of the journal, oldest first: ``SYSLOG_IDENTIFIER=kernward``, ``_TRANSPORT=…``.
-
-        ``since_boot`` leaves out earlier boots, which are kept over a power cut.
-        """
-        boot = ("--boot",) if since_boot else ()
-        self.ask("journalctl", "--sync")
-        lines = self.ask("journalctl", "--output=json", "--all", *boot, *matches).stdout
-        return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
-
-    def journal_tail(self) -> str:
-        """The last lines of the journal, to read."""
-        shown = self.ask("journalctl", "--no-pager", "--lines=2000", check=False)
-        lines = shown.output.splitlines()
-        # Without what ``run`` itself leaves there, several times a second.
-        told = [each for each in lines if ": run-u" not in each and "Started run-u" not in each]
-        return "\n".join(told[-_JOURNAL_TAIL:])
-
-    def bus_property(self, service: str, path: str, interface: str, name: str) -> Any:
-        """The value of a property of an object on the system bus."""
-        asked = self.ask("busctl", "--json=short", "get-property", service, path, interface, name)
-        return json.loads(asked.stdout)["data"]
-
-    def wait_until(self, is_true: Callable[[], object], what: str, limit_s: float = 30) -> None:
-        """Ask again and again. What is waited for is named in the failure, with the journal."""
-        began = time.monotonic()
-        while not is_true():
-            if time.monotonic() - began > limit_s:
-                tail = self.journal_tail()
-                raise AssertionError(f"not within {limit_s:.0f} s: {what}\n{tail}")
-            time.sleep(_TICK_S)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from booted.asked import Asked
 from booted.container import Container
 from roots.states import Host
 from roots.subjects import MAPPROBE
@@ -92,12 +93,12 @@ def wait_until_quiet(host: Container, phase: str = "idle") -> None:
     host.wait_until(is_quiet, f"everything was looked at and kernward is {phase}", LIMIT_S)
 
 
-def is_active(host: Container) -> bool:
+def is_active(host: Asked) -> bool:
     """The service runs."""
     return host.unit(SERVICE, "ActiveState") == "active"
 
 
-def wait_until_active(host: Container) -> None:
+def wait_until_active(host: Asked) -> None:
     """Wait until the service runs."""
     host.wait_until(lambda: is_active(host), f"{SERVICE} runs", LIMIT_S)
 
@@ -107,12 +108,12 @@ def start(host: Container) -> None:
     host.run("systemctl", "start", "--no-block", SERVICE)
 
 
-def gate_says(host: Container) -> str:
+def gate_says(host: Asked) -> str:
     """The status line of the gate."""
     return host.unit(GATE, "StatusText")
 
 
-def wait_until_gate_says(host: Container, pattern: str) -> str:
+def wait_until_gate_says(host: Asked, pattern: str) -> str:
     """Wait for a status line of the gate with this in it; the whole line."""
     host.wait_until(
         lambda: re.search(pattern, gate_says(host)), f"the gate says: {pattern}", LIMIT_S
@@ -134,13 +135,13 @@ def on_bus(host: Container, name: str) -> Any:
 # ---- what happened
 
 
-def told(host: Container, *, since_boot: bool = True) -> list[Entry]:
+def told(host: Asked, *, since_boot: bool = True) -> list[Entry]:
     """What the daemon told, in order: an entry for each event, ``KERNWARD_EVENT`` is its kind."""
     entries = host.journal("SYSLOG_IDENTIFIER=kernward", since_boot=since_boot)
     return [each for each in entries if "KERNWARD_EVENT" in each]
 
 
-def grave(host: Container) -> list[str]:
+def grave(host: Asked) -> list[str]:
     """All that is a warning or worse, by whichever part of kernward."""
     entries = host.journal("SYSLOG_IDENTIFIER=kernward", since_boot=False)
     return [str(each["MESSAGE"]) for each in entries if int(each["PRIORITY"]) <= 4]
@@ -159,7 +160,7 @@ def assert_in_order(happened: Iterable[str], *wanted: str) -> None:
         assert each in left, f"{each} did not happen, or not in its place: {happened}"
 
 
-def boot_story(host: Container) -> list[str]:
+def boot_story(host: Asked) -> list[str]:
     """Of this boot, in order: passes that ended, gates that opened, services that were started."""
     story = []
     for each in host.journal():
