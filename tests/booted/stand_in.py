@@ -11,6 +11,7 @@ a place that is over too soon to be met otherwise.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,6 +222,12 @@ done </tmp/stand-in.$$
 rm -f /tmp/stand-in.$$
 """
 
+# An initramfs gets a copy of modprobe, and no folder of ours: the one that kmod brings.
+_INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/stand-in"
+_IN_INITRAMFS = """#!/bin/sh
+[ "$1" = prereqs ] || ln -sf /bin/kmod "$DESTDIR/sbin/modprobe"
+"""
+
 
 def put_in(host: LiveRoot) -> None:
     """Install it. From the next boot on ``host.boot(kernel)`` decides which kernel runs."""
@@ -236,7 +243,24 @@ def put_in(host: LiveRoot) -> None:
     host.run("ln", "-s", "/bin/kmod", f"{_FOLDER}/modprobe")
     (host / "/usr/sbin/modprobe").unlink()
     _script(host, "/usr/sbin/modprobe", _MODPROBE)
+    _script(host, _INITRAMFS_HOOK, _IN_INITRAMFS)
     (host / "/etc/ld.so.preload").write_text(f"{_FOLDER}/stand-in.so\n")
+
+
+def is_in(host: LiveRoot) -> bool:
+    """This host has it."""
+    return (host / _FOLDER).is_dir()
+
+
+def take_out(host: LiveRoot) -> None:
+    """Take it away from a host that is off, which is going to boot a kernel of its own."""
+    (host / "/etc/ld.so.preload").unlink()
+    host.run("systemctl", "disable", "stand-in.service")
+    for path in ("/etc/systemd/system/stand-in.service", _INITRAMFS_HOOK):
+        (host / path).unlink()
+    (host / "/usr/sbin/modprobe").unlink()
+    (host / "/usr/sbin/modprobe").symlink_to("/bin/kmod")
+    shutil.rmtree(host / _FOLDER)
 
 
 def _script(host: LiveRoot, path: str, text: str) -> None:

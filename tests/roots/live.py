@@ -136,6 +136,10 @@ class LiveRoot:
         """Pretend that the root was booted into this kernel."""
         (self / "/etc/scenario-running-kernel").write_text(release + "\n")
 
+    def stop_pretending(self) -> None:
+        """From now on ``uname -r`` tells of the kernel that really runs."""
+        (self / "/etc/scenario-running-kernel").unlink()
+
     # ------------------------------------------------------------------ kernward
 
     def kernward_argv(self, *arguments: str) -> tuple[str, ...]:
