@@ -1,4 +1,4 @@
-"""Where mapprobe's pointers lead, read with binutils and compared with the map: not with kernward.
+"""Where a test module's pointers lead, read with binutils and compared with the map: not with kernward.
 
 The pointers are words of .data with one relocation each, against an exported function; a pointer
 that is zero has none.
@@ -44,13 +44,13 @@ def compiled_in(host: LiveRoot, path: str) -> set[int]:
     return {int(sign + digits, 16) for sign, digits in re.findall(pattern, printed, re.MULTILINE)}
 
 
-def wanted(host: LiveRoot, kernel: str) -> set[int]:
+def wanted(host: LiveRoot, kernel: str, symbols: tuple[str, ...] = _LOOKED_UP) -> set[int]:
     """The distances in the map of this kernel, of those symbols that it has."""
     system_map = (host / f"/boot/System.map-{kernel}").read_text()
     addresses: dict[str, int] = {}
     for line in system_map.splitlines():
         address, _, symbol = line.split()[:3]
         addresses.setdefault(symbol, int(address, 16))
-    found = {addresses[name] - addresses[_REFERENCE] for name in _LOOKED_UP if name in addresses}
+    found = {addresses[name] - addresses[_REFERENCE] for name in symbols if name in addresses}
     assert found
     return found

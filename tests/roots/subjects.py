@@ -104,3 +104,4 @@ def sources_text() -> str:
 MAPPROBE = Subject("mapprobe", "mapprobe")
 PLAINPROBE = Subject("plainprobe", "plainprobe")
 NEEDYPROBE = Subject("needyprobe", "needyprobe")
+BLOCKTRACK = Subject("blocktrack", "blocktrack")
