@@ -9,17 +9,16 @@ import time
 
 from booted.conftest import Host
 from booted.container import Container
+from booted.states import guarded_sync
 from booted.stories import (
     LIMIT_S,
     SERVICE,
-    guarded,
     is_active,
     kinds,
     on_older,
     told,
     wait_until_active,
     wait_until_quiet,
-    with_sync,
 )
 from kernward.core.opening import PATIENCE_S
 from roots import pointers
@@ -54,7 +53,7 @@ def _install_agent(host: Container, before: str = ":") -> float:
 
 
 def test_a_package_restarts_a_service_whose_module_is_sound(installed: Host) -> None:
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True)))
+    host = on_older(installed(BOOKWORM, guarded_sync))
     before = host.unit(SERVICE, "MainPID")
     assert _install_agent(host) < PATIENCE_S
     assert is_active(host)
@@ -64,8 +63,8 @@ def test_a_package_restarts_a_service_whose_module_is_sound(installed: Host) -> 
 
 
 def test_a_package_restarts_a_service_whose_module_it_broke(installed: Host) -> None:
-    """apt goes on after a minute; then the module is mended, and the daemon starts the service."""
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=True)))
+    """The run goes on after a minute; then the module is mended, and the daemon starts the service."""
+    host = on_older(installed(BOOKWORM, guarded_sync))
     module = MAPPROBE.installed(host, host.older)
     assert PATIENCE_S / 2 < _install_agent(host, f"rm {module}") < PATIENCE_S + LIMIT_S
     wait_until_active(host)
