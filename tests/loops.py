@@ -97,8 +97,8 @@ class Loop:
         self.standing = Standing(Hands(reporter, self.words, keeper, rebooting), STATUS)
         watched = (Watched(str(folder / "watched"), Reason.KERNELS),)
         settling = Settling(settings.schedule.settle_s)
-        self.observer = Observer(lambda: self.busy, lambda: False, settling, watched)
-        around = Around(lambda: self.waiting, lambda: self.load, self._window)
+        self.observer = Observer(lambda: self.busy, lambda: bool(self.waiting), settling, watched)
+        around = Around(lambda: self.waiting, lambda: self.load, lambda: self.busy, self._window)
         scheduler = Scheduler(around, self.standing.tell)
         self.service = Service(
             Parts(self.observer, self.passes, self.standing, scheduler), settings

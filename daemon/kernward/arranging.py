@@ -60,7 +60,10 @@ def retire(root: Root) -> list[str]:
     What could not be done, in words.
     """
     notes = []
-    if isinstance(remembered_default(root), ChangedDefault):
+    changed = remembered_default(root)
+    if isinstance(changed, Unknown):
+        notes.append(f"{changed.what}: {changed.reason}")
+    elif changed is not None:
         done = restore_default(root, run)
         if isinstance(done, NotDone):
             notes.append(f"the boot loader's default: {done.reason} ({done.next_step})")

@@ -229,6 +229,7 @@ _ARGUMENTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "pass": (
         ("kind", {"choices": ("look", "repair", "boot", "guard", "record", "retire")}),
         ("--again", {"action": "store_true"}),
+        ("--gates-only", {"action": "store_true"}),
         ("--only", {"default": ""}),
         ("rest", {"nargs": "*"}),
         _SETTINGS,

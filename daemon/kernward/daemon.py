@@ -109,7 +109,8 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
     observer = Observer(
         lambda: _busy(root), lambda: _gates_wait(root), Settling(settings.schedule.settle_s)
     )
-    scheduler = Scheduler(Around(lambda: _waiting(root), _load, _window), standing.tell)
+    around = Around(lambda: _waiting(root), _load, lambda: _busy(root), _window)
+    scheduler = Scheduler(around, standing.tell)
     service = Service(Parts(observer, passes, standing, scheduler), settings)
     verbs.service, verbs.standing = service, standing
     reload = _Reload(root, settings_file, service, send)

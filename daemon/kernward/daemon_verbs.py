@@ -75,7 +75,7 @@ def _passed(options: Options, tell: Any) -> Told:
     if options.kind == "look":
         from kernward.worker import look_once
 
-        return look_once(host, " ".join(options.rest))
+        return look_once(host, " ".join(options.rest), recorded=not options.gates_only)
     if options.kind in {"boot", "guard"}:
         from kernward.arranging import arrange_guards, arrange_reboot
 

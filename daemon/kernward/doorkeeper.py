@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState, template_of
 from kernward.core.messages import Event, Message, message
-from kernward.core.nouns import dataclass, field
+from kernward.core.nouns import dataclass
 from kernward.core.opening import about
-from kernward.tools.gate_marks import clear_refused, mark_refused, refused
+from kernward.tools.gate_marks import clear_refused, mark_refused, refused, was_enabled
 from kernward.tools.root import Root
 from kernward.tools.systemd import System, UnitState
 
@@ -29,8 +29,6 @@ class Doorkeeper:
     root: Root
     system: System
     send: Callable[[Message], None]
-    # How those that were turned away were enabled when that was first seen.
-    _enabled: dict[str, str] = field(default_factory=dict)
 
     async def apply(
         self,
@@ -65,14 +63,12 @@ class Doorkeeper:
         state = await self.system.unit_state(service)
         if not isinstance(state, UnitState):
             return True
-        before = self._enabled.setdefault(service, state.file)
-        gone = state.load in {"not-found", "masked"}
-        if not gone and not (before == "enabled" and state.file == "disabled"):
-            return True
-        del self._enabled[service]
         with contextlib.suppress(OSError):
-            clear_refused(self.root, service)
-        return False
+            gone = state.load in {"not-found", "masked"}
+            if gone or (state.file == "disabled" and was_enabled(self.root, service)):
+                clear_refused(self.root, service)
+                return False
+        return True
 
     async def _named(self, service: str) -> tuple[str, ...]:
         """The service, or the instances of a template."""
@@ -110,6 +106,5 @@ class Doorkeeper:
             clear_refused(self.root, service)
         except OSError:
             return
-        self._enabled.pop(service, None)
         reason = f"{', '.join(gate.modules)} is sound now"
         self.send(message(Event.SERVICE_STARTED, service=service, reason=reason))

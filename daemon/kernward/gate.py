@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, Unknown
-from kernward.core.guarding import Gate, GateState, identity
+from kernward.core.guarding import Gate, GateState
 from kernward.core.nouns import dataclass, replace
 from kernward.core.opening import (
     PATIENCE_S,
@@ -32,7 +32,7 @@ from kernward.tools.guard_files import guard_of
 from kernward.tools.leases import Words, read_words
 from kernward.tools.notify import INFO, log_line, send_status
 from kernward.tools.root import Root
-from kernward.tools.running_kernel import boot_id, loaded_build_id, loaded_srcversion
+from kernward.tools.running_kernel import boot_id, loaded_build
 from kernward.tools.status_file import daemon_pid, read_status, status_stamp
 
 OPENED, REFUSED = 0, 1
@@ -80,7 +80,7 @@ def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
 def _packages_at_work(root: Root) -> str:
     from kernward.tools.dpkg import Dpkg  # noqa: PLC0415 (most gates open)
 
-    holder = Dpkg(root).busy()
+    holder = Dpkg(root).installing()
     # A lock that cannot be looked at is waited for as any other reason is.
     return holder if isinstance(holder, str) else ""
 
@@ -117,19 +117,20 @@ def wait_for(service: str, here: Surroundings) -> int:
 
 def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int:
     status = _StatusReader(here.root)
-    told = ""
+    told, woken_for = "", ("", 0)
     # Added up: a daemon that comes and goes is not waited for again and again.
     impatient_s = 0.0
     while True:
         asked_s = here.monotonic_s()
-        answer = decide(service, here, status.read())
+        seen = status.read()
+        answer = decide(service, here, seen)
         gate = answer.gate
         if answer.mends_soon and impatient_s >= PATIENCE_S:
             gate = out_of_patience(gate)
         if gate.state is GateState.OPEN:
             return _opened(service, here, gate)
         if gate.state is GateState.REFUSE:
-            return _refused(service, here, gate)
+            return _refused(service, here, gate, status)
         line = _line("waits", gate)
         if line != told:
             here.tell(line)
@@ -138,6 +139,11 @@ def _wait(service: str, here: Surroundings, mark: gate_marks.WaitingMark) -> int
         # A full or read-only /run keeps the daemon from hurrying, not the gate from waiting.
         with contextlib.suppress(OSError):
             mark.put()
+            # The daemon is woken by marks that appear, and /sys tells nobody of a module.
+            wakes_for = (gate.reason, seen.passes if isinstance(seen, Status) else 0)
+            if answer.asks_look and wakes_for != woken_for:
+                woken_for = wakes_for
+                mark.renew()
         here.sleep(_LOOK_EVERY_S)
         if answer.mends_soon:
             impatient_s += here.monotonic_s() - asked_s
@@ -148,19 +154,26 @@ def _opened(service: str, here: Surroundings, gate: Gate) -> int:
         gate_marks.put_ticket(here.root, service)
     except OSError as error:
         reason = f"no ticket for it can be written: {error.filename}: {error.strerror}"
-        return _refused(service, here, replace(gate, reason=reason, next_step="see to /run"))
+        return _told(service, here, replace(gate, reason=reason, next_step="see to /run"))
     with contextlib.suppress(OSError):
         gate_marks.clear_refused(here.root, service)
     here.say(f"{service} may start: {printable(gate.reason)}", INFO)
     return OPENED
 
 
-def _refused(service: str, here: Surroundings, gate: Gate) -> int:
-    line = _line("may not start", gate)
-    here.tell(line)
-    here.refuse(service, gate)
+def _refused(service: str, here: Surroundings, gate: Gate, status: _StatusReader) -> int:
     with contextlib.suppress(OSError):
-        gate_marks.mark_refused(here.root, service, line)
+        gate_marks.mark_refused(here.root, service, _line("may not start", gate))
+    # Opened in between, the daemon saw no mark, and would not start it.
+    last = decide(service, here, status.read()).gate
+    return (
+        _opened(service, here, last) if last.state is GateState.OPEN else _told(service, here, gate)
+    )
+
+
+def _told(service: str, here: Surroundings, gate: Gate) -> int:
+    here.tell(_line("may not start", gate))
+    here.refuse(service, gate)
     return REFUSED
 
 
@@ -182,7 +195,7 @@ def decide(service: str, here: Surroundings, status: Union[Status, Unknown]) -> 
 
 def _present(service: str, here: Surroundings, words: Words, gate: Optional[Gate]) -> Present:
     lease = about(service, words.leases)
-    named = [*(gate.loaded if gate else ()), *(lease.srcversions if lease else ())]
+    named = (*(gate.loaded if gate else ()), *(lease.loaded if lease else ()))
     return Present(
         boot_id=boot_id(here.root),
         kernel=here.kernel,
@@ -191,15 +204,8 @@ def _present(service: str, here: Surroundings, words: Words, gate: Optional[Gate
         daemon=daemon_pid(here.root),
         guard=guard_of(here.root, service),
         files=tuple(_times_now(here.root, gate)),
-        loaded=dict(_loaded_now(here.root, {name for name, _ in named})),
+        loaded={name: loaded_build(here.root, name) for name, _ in named},
     )
-
-
-def _loaded_now(root: Root, names: Iterable[str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for name in names:
-        version = loaded_srcversion(root, name)
-        if version is not None:
-            yield name, (version, identity(version, loaded_build_id(root, name)))
 
 
 def _times_now(root: Root, gate: Optional[Gate]) -> Iterator[FileTimes]:

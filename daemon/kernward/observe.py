@@ -95,7 +95,7 @@ class Observer:
         watched: Sequence[Watched] = WATCHED,
         poll_s: float = POLL_S,
     ) -> None:
-        self._busy, self._awaited, self._poll_s = busy, awaited, poll_s
+        self.busy, self._awaited, self._poll_s = busy, awaited, poll_s
         self.settling = settling
         self._patterns = tuple(each.pattern for each in watched)
         self._watcher = Watcher(self._seen, self._lost, self._refresh)
@@ -158,7 +158,7 @@ class Observer:
             burst, seconds = self._burst, None
             waits_for = "a change"
             if burst is not None:
-                busy = "" if self._awaited() else self._busy()
+                busy = "" if self._awaited() else self.busy()
                 self._burst, wait = settle(burst, self.now(), busy, self.settling)
                 if wait is None:
                     self._burst = None

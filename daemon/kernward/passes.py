@@ -39,9 +39,10 @@ class Passes:
     own: Sequence[str]
     settings_file: Optional[str] = None
 
-    async def look(self, reason: str) -> Seen:
-        """See what is true now. ``reason`` is for the record."""
-        asked = (*self._pass("look"), "--", printable(reason))
+    async def look(self, reason: str, *, gates_only: bool = False) -> Seen:
+        """See what is true now. ``reason`` is for the record; none is kept with ``gates_only``."""
+        options = ("--gates-only",) if gates_only else ()
+        asked = (*self._pass("look"), *options, "--", printable(reason))
         return await self._run(asked, _LOOK_LIMIT_S, lambda _told: None)
 
     async def repair(self, listener: Listener, *, again: bool, only: str = "") -> Seen:

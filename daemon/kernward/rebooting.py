@@ -44,7 +44,7 @@ class Rebooting:
         self._told = False
         self._since_s: Optional[float] = None
         self._left: tuple[str, ...] = ()
-        self._repairing = False
+        self._was_begun = False
         self._arranged = self._told_of = ""
 
     @property
@@ -74,12 +74,12 @@ class Rebooting:
         return self._inhibitor.why if self._inhibitor is not None else ""
 
     def _count_anew(self, view: Optional[NextBootView], work: AtWork) -> None:
-        """The limit is for one thing that gets nowhere, not for all that happens in a boot."""
+        """For other steps than before; and once for their repair, however often that is begun."""
         left = view.left if view is not None else ()
-        others = bool(left) and left != self._left
-        if others or (work.repairing and not self._repairing):
-            self._since_s = None
-        self._left, self._repairing = left or self._left, work.repairing
+        if left and left != self._left:
+            self._left, self._was_begun, self._since_s = left, False, None
+        if work.repairing and not self._was_begun:
+            self._was_begun, self._since_s = True, None
 
     async def _hold_off(self, why: str, *, tell: bool) -> None:
         if self._inhibitor is not None and self._inhibitor.why == why:

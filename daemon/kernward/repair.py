@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Optional
 
@@ -41,7 +42,7 @@ def repair_host(
     if not seen.plan.steps or not agreed(seen.plan):
         machine.memory.save()
         return _unchanged(seen)
-    with _alone(machine, on_wait):
+    with _alone(machine, on_wait, observer.stopping):
         try:
             counts = look(machine, policy)
             if counts.plan.steps != seen.plan.steps and not agreed(counts.plan):
@@ -68,7 +69,9 @@ def _tidy(machine: Machine) -> None:
 
 
 @contextlib.contextmanager
-def _alone(machine: Machine, on_wait: Callable[[str], None]) -> Iterator[None]:
+def _alone(
+    machine: Machine, on_wait: Callable[[str], None], stopping: threading.Event
+) -> Iterator[None]:
     lock, limit_s = OwnLock(machine.root), machine.limits.lock_timeout_s
 
     def busy() -> Optional[str]:
@@ -77,7 +80,7 @@ def _alone(machine: Machine, on_wait: Callable[[str], None]) -> Iterator[None]:
 
     with lock.held():
         try:
-            holder = until_free(lock.take, limit_s, on_wait)
+            holder = until_free(lock.take, limit_s, on_wait, stopping)
         except OSError as error:
             raise KernwardError(
                 f"cannot take the lock {error.filename}: {error.strerror}",
@@ -85,7 +88,7 @@ def _alone(machine: Machine, on_wait: Callable[[str], None]) -> Iterator[None]:
             ) from error
         if holder is not None:
             raise LockHeldError(f"{holder} is at work here", "wait for it, then try again")
-        holder = until_free(busy, limit_s, on_wait)
+        holder = until_free(busy, limit_s, on_wait, stopping)
         if holder is not None:
             raise LockHeldError(
                 f"the package manager is at work: {holder}",

@@ -11,22 +11,27 @@ from collections.abc import Awaitable, Callable
 from typing import Optional, Union
 
 from kernward.core.choices import Mode, Schedule, Settings
-from kernward.core.facts import Unknown, Window
+from kernward.core.facts import SECOND_NS, Unknown, Window
 from kernward.core.messages import Event, Message, message
 from kernward.core.nouns import dataclass, replace
 from kernward.core.schedule import Circumstances, Go, PutOff, decide
 from kernward.core.seen import Seen
 from kernward.tried import Tried
 
+# After a repair that could not be begun at all, and not for somebody else's work.
+_VAIN_S = (10.0, 60.0, 600.0, 3600.0)
+
 
 @dataclass(frozen=True)
 class Around:
     """What is asked of the host. ``waiting``: services whose start waits now. ``load``: the load
-    average per processor. ``window``: the maintenance window, None where none is set.
+    average per processor. ``packages``: who changes packages now, "" for nobody. ``window``: the
+    maintenance window, None where none is set.
     """
 
     waiting: Callable[[], tuple[str, ...]]
     load: Callable[[], float]
+    packages: Callable[[], str]
     window: Callable[[Schedule], Awaitable[Union[Window, Unknown, None]]]
 
 
@@ -49,6 +54,8 @@ class Scheduler:
         self._due_since_s: Optional[float] = None
         self._told = ""
         self._tried = Tried()
+        # Begun in vain so many times on end, and not before that moment again.
+        self._vain, self._again_s, self._held_up_by = 0, 0.0, ""
 
     def ask(self) -> None:
         """A person wants it now."""
@@ -68,9 +75,16 @@ class Scheduler:
 
     def ended(self, before: Optional[Seen], after: Optional[Seen], error: str) -> None:
         """What came of it."""
+        self._vain = 0
         if before is not None and before.plan_id:
             said = error or "nothing came of it"
             self._tried.remember(before, after, said, time.time_ns())
+
+    def held_up(self, said: str, *, is_busy: bool) -> None:
+        """Nothing was tried. Whoever is at work ends by himself; what else it is may last."""
+        self._vain = 0 if is_busy else self._vain + 1
+        wait_s = _VAIN_S[min(max(self._vain - 1, 0), len(_VAIN_S) - 1)]
+        self._again_s, self._held_up_by = time.monotonic() + wait_s, said
 
     async def decide(self, seen: Seen, settings: Settings, *, unsettled: bool) -> Union[Go, PutOff]:
         """Repair now, or what to wait for: until when (None: a change), and in which words."""
@@ -82,6 +96,10 @@ class Scheduler:
         if self._due_since_s is None:
             self._due_since_s = time.monotonic()
         due_for_s = time.monotonic() - self._due_since_s
+        vain_s = self._again_s - time.monotonic()
+        if vain_s > 0:
+            until_ns = time.time_ns() + round(vain_s * SECOND_NS)
+            return PutOff(f"another try: {self._held_up_by}", until_ns)
         window = await self._around.window(settings.schedule)
         circumstances = Circumstances(
             now_ns=time.time_ns(),
@@ -93,6 +111,7 @@ class Scheduler:
             waiting=self._around.waiting(),
             next_boot=_unsound_next(seen),
             load=self._around.load(),
+            packages=self._around.packages(),
             window=window,
             # The history's memory; ours, where that could not be written.
             retry=seen.failed or self._tried.retry(seen, time.time_ns()),

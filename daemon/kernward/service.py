@@ -28,6 +28,8 @@ from kernward.standing import Standing
 
 # A look that failed is tried again: at once by any change, else after these.
 _RETRY_S = (10.0, 30.0, 120.0, 600.0)
+# How often it is asked whether packages are at rest, while that is all that is waited for.
+_OWED_AGAIN_NS = 5 * SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Service:
         self._woken = asyncio.Event()
         self._failures = 0
         self._trouble: Optional[Unknown] = None
+        # The last look was for gates alone; the whole one follows.
+        self._is_owed = False
         # Guards that were to be placed or taken away when that was last tried.
         self._posted: tuple[str, ...] = ()
         parts.observer.stirred = self._stirred
@@ -99,6 +103,9 @@ class Service:
     async def _until_next_look(self) -> str:
         """Repair when it is due; comes back with the reason for another look."""
         while True:
+            pending = self._parts.observer.pending
+            if self._is_owed and not pending and not self._parts.observer.busy():
+                return "packages are at rest"
             decision = await self._decide()
             if isinstance(decision, Go):
                 await self._repair(decision.text)
@@ -116,6 +123,9 @@ class Service:
             left_s = _RETRY_S[min(max(self._failures, 1), len(_RETRY_S)) - 1]
             until_ns = time.time_ns() + round(left_s * SECOND_NS)
             return PutOff(self._standing.status.waits_for, until_ns)
+        if self._is_owed:
+            busy, again_ns = self._parts.observer.busy(), time.time_ns() + _OWED_AGAIN_NS
+            return PutOff(f"{busy or 'packages'} to finish", again_ns)
         decision = await self._scheduler.decide(seen, self._settings, unsettled=pending)
         needs = isinstance(decision, PutOff) and decision.needs_approval
         if needs != self._standing.status.needs_approval:
@@ -157,7 +167,8 @@ class Service:
         phase = Phase.WAITING if until.text else Phase.IDLE
         unknown = self._standing.seen is None
         self._standing.publish(phase=phase, waits_for=until.text or "a change", changed=unknown)
-        await self._standing.arrange(self._settings)
+        if not self._is_owed:
+            await self._standing.arrange(self._settings)
 
     def _tell_of_trouble(self) -> None:
         """Once for each reason why changes are not told to us as they come."""
@@ -192,8 +203,15 @@ class Service:
         number = self._standing.status.passes
         self._standing.tell(message(Event.PASS_BEGAN, pass_=number, reason=reason))
         await self._standing.settle(self._settings, unjudged=True)
-        await self._pass(self._parts.passes.look(reason))
-        await self._post()
+        # In the middle of a transaction a look is made for a gate that waits, and for nothing else:
+        # half a kernel is no finding.
+        self._is_owed = self._standing.seen is not None and bool(self._parts.observer.busy())
+        try:
+            await self._pass(self._parts.passes.look(reason, gates_only=self._is_owed))
+        except (LockHeldError, NotBegunError) as error:
+            self._lost(error)
+        if not self._is_owed:
+            await self._post()
 
     async def _post(self) -> None:
         """Guard what settings and profiles name: once for every such list, it may be impossible."""
@@ -226,27 +244,42 @@ class Service:
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
         self._standing.failure, began = "", time.monotonic()
         repair = self._parts.passes.repair(self._standing.hear, again=order.again, only=order.only)
-        has_tried = await self._pass(repair)
+        try:
+            await self._pass(repair)
+        except (LockHeldError, NotBegunError) as error:
+            self._held_up(error)
+            return
+        self._standing.note("repair", ())
         seconds, after = f"{time.monotonic() - began:.1f}", self._standing.seen
         if after is not None:
             self._standing.tell(message(Event.REPAIR_ENDED, seconds=seconds, state=after.state))
-        if has_tried:
-            self._scheduler.ended(before, after, self._standing.failure)
+        self._scheduler.ended(before, after, self._standing.failure)
+
+    def _held_up(self, error: KernwardError) -> None:
+        """Nothing was tried: what was seen is as true as before, and no try is used up."""
+        said = f"{error.message} ({error.hint})"
+        self._standing.note("repair", (f"the repair has not begun: {said}",))
+        self._standing.publish(progress=None)
+        self._scheduler.held_up(said, is_busy=isinstance(error, LockHeldError))
 
     def _begin(self, phase: Phase, waits_for: str, **changes: object) -> None:
         number = self._standing.status.passes + 1
         self._standing.publish(phase=phase, waits_for=waits_for, passes=number, **changes)
 
-    async def _pass(self, running: Awaitable[Seen]) -> bool:
-        """Whether it came to try anything: waiting for others in vain is no failure of a plan."""
+    async def _pass(self, running: Awaitable[Seen]) -> None:
+        """Raises LockHeldError and NotBegunError, where nothing was tried."""
         try:
             await self._take(running)
+        except (LockHeldError, NotBegunError):
+            raise
         except KernwardError as error:
-            self._failures += 1
-            self._standing.lose(error)
-            return not isinstance(error, (LockHeldError, NotBegunError))
-        self._failures = 0
-        return True
+            self._lost(error)
+        else:
+            self._failures = 0
+
+    def _lost(self, error: KernwardError) -> None:
+        self._failures += 1
+        self._standing.lose(error)
 
     async def _take(self, running: Awaitable[Seen]) -> None:
         begun_s, began = self._parts.observer.now(), time.monotonic()
@@ -259,7 +292,10 @@ class Service:
         self._standing.tell(
             message(Event.PASS_ENDED, pass_=number, seconds=seconds, state=seen.state)
         )
-        self._standing.take(seen)
+        if self._is_owed:
+            self._standing.take_gates(seen)
+        else:
+            self._standing.take(seen)
         await self._standing.settle(self._settings, unjudged=self._parts.observer.pending)
 
 

@@ -85,6 +85,10 @@ class Standing:
             progress=None,
         )
 
+    def take_gates(self, seen: Seen) -> None:
+        """A look in the middle of a transaction: what it says of gates counts, until the whole one."""
+        self.status = replace(self.status, gates=seen.gates)
+
     def note(self, doing: str, notes: tuple[str, ...]) -> None:
         """What went wrong beside it, now that it was done once more."""
         known = self._notes.get(doing, ())
@@ -148,13 +152,18 @@ class Standing:
 
     def next_change_s(self, settings: Settings) -> Optional[float]:
         """In how many seconds something here changes by time alone: an alert, the end of a lease."""
-        leases, boot_ns = self.status.leases, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        ends = [each.until_boot_ns for each in leases if each.until_boot_ns is not None]
+        boot_ns, now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+        left = [
+            end - clock
+            for each in self.status.leases
+            for end, clock in ((each.until_boot_ns, boot_ns), (each.until_ns, now_ns))
+            if end is not None
+        ]
         waits = [
             self._alerts.next_s(settings.gate.hold_limit),
             self._hands.rebooting.ends_in_s(settings.reboot),
             _WRITE_AGAIN_S if self._unwritten else None,
-            *((end - boot_ns) / SECOND_NS for end in ends),
+            *(each / SECOND_NS for each in left),
         ]
         first = min((each for each in waits if each is not None), default=None)
         return None if first is None else max(first, 0.0)

@@ -18,7 +18,7 @@ from kernward.core.opening import CLOCK_CORRECTION_NS, lease_is_over
 from kernward.errors import KernwardError
 from kernward.tools.leases import end_hold, end_lease, grant, hold, read_words
 from kernward.tools.root import Root
-from kernward.tools.running_kernel import loaded_srcversion
+from kernward.tools.running_kernel import loaded_build
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Words:
             return "the clock was set back"
         if lease_is_over(lease, time.time_ns(), _boot_ns()):
             return "its time is over"
-        for name, version in lease.srcversions:
-            if (loaded_srcversion(self.root, name) or "") != version:
+        for name, build in lease.loaded:
+            if loaded_build(self.root, name) != build:
                 return f"another {name} is loaded than when it was given"
         return ""
 
@@ -80,7 +80,7 @@ class Words:
             until_ns=now_ns + span_ns if seconds else None,
             boot_id=self.boot_id,
             kernel=self.kernel,
-            srcversions=tuple(sorted(self._loaded(gate))),
+            loaded=tuple(sorted(self._loaded(gate))),
             until_boot_ns=_boot_ns() + span_ns if seconds else None,
         )
         _written(lambda: grant(self.root, lease))
@@ -92,7 +92,7 @@ class Words:
         # dkms may have another name for it than the kernel.
         names = {*(name for name, _ in gate.loaded), *gate.modules}
         for name in {each.replace("-", "_") for each in names}:
-            yield name, loaded_srcversion(self.root, name) or ""
+            yield name, loaded_build(self.root, name)
 
     def hold(self, service: str, reason: str, by: str) -> None:
         """Do not let it start although its gate is open."""

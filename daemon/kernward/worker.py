@@ -88,10 +88,12 @@ class Decided:
     failed: Optional[Retry] = None
 
 
-def look_once(host: Host, reason: str) -> Seen:
-    """One look, recorded. What cannot be recorded is told as a note: the look counts all the same."""
+def look_once(host: Host, reason: str, *, recorded: bool = True) -> Seen:
+    """One look. What cannot be recorded is told as a note: the look counts all the same."""
     notes: list[str] = []
     began_ns = time.time_ns()
+    if not recorded:
+        return seen_of(host, decide(host, notes), (), notes)
     with _noted(notes):
         rejected = take_hook_events(host.machine)
         if rejected:

@@ -176,7 +176,7 @@ def put(path, content, owner=user, mode=0o644):
     os.chown(path, owner, owner)
 service = "data-sync.service"
 lease = json.dumps({"service": service, "reason": "x", "by": "uid 0", "granted_ns": time.time_ns(),
-    "until_ns": None, "boot_id": boot, "kernel": os.uname().release, "srcversions": []})
+    "until_ns": None, "boot_id": boot, "kernel": os.uname().release, "loaded": []})
 hold = json.dumps({"service": "cron.service", "reason": "x", "by": "uid 0", "since_ns": 1})
 status = json.load(open("/run/kernward/status.json"))
 for gate in status["gates"]:

@@ -23,11 +23,11 @@ GUARD = Guard("sync.service", ("tracker",), "/etc/systemd/system/sync.service.d/
 STATUS = Status("BOOT", "K", 7, 1, Phase.IDLE, "", changed=False, gates=(GATE,))
 PRESENT = Present(
     *("BOOT", "K", 1000 * SECOND_NS, 500 * SECOND_NS, 7, GUARD, (FILE,)),
-    loaded={"tracker": ("SRC", BUILD)},
+    loaded={"tracker": BUILD},
 )
 LEASE = Lease(
     *("sync.service", "test", "root", 999 * SECOND_NS, 2000 * SECOND_NS, "BOOT", "K"),
-    (("tracker", "SRC"),),
+    (("tracker", BUILD),),
 )
 HOLD = Hold("sync.service", "moving disks", "root", 1)
 DARK = Unknown("status", "/run/kernward/status.json: belongs to user 1000, not to root")
@@ -73,12 +73,12 @@ def test_it_opens_on_the_fresh_word_of_a_living_daemon() -> None:
         pytest.param(STATUS, replace(PRESENT, loaded={}), id="unloaded"),
         pytest.param(
             STATUS,
-            replace(PRESENT, loaded={"tracker": ("NEW", identity("NEW", "0a1b"))}),
+            replace(PRESENT, loaded={"tracker": identity("NEW", "0a1b")}),
             id="another loaded",
         ),
         pytest.param(
             STATUS,
-            replace(PRESENT, loaded={"tracker": ("SRC", identity("SRC", "ffff"))}),
+            replace(PRESENT, loaded={"tracker": identity("SRC", "ffff")}),
             id="another build of the same sources",
         ),
         pytest.param(STATUS, replace(PRESENT, guard=None), id="no guard"),
@@ -105,11 +105,11 @@ REFUSING = replace(GATE, state=REFUSE, reason="not loaded", next_step="modprobe 
 
 @pytest.mark.parametrize(
     ("judged", "loaded"),
-    [("", {"tracker": ("SRC", BUILD)}), (BUILD, {}), (BUILD, {"tracker": ("NEW", "NEW 0a1b")})],
+    [("", {"tracker": BUILD}), (BUILD, {}), (BUILD, {"tracker": "NEW 0a1b"})],
     ids=["loaded since", "unloaded since", "another one since"],
 )
 def test_whoever_did_what_a_refusal_asked_for_is_looked_at_again(
-    judged: str, loaded: dict[str, tuple[str, str]]
+    judged: str, loaded: dict[str, str]
 ) -> None:
     status = replace(STATUS, gates=(replace(REFUSING, loaded=(("tracker", judged),)),))
     answer = answered(status, replace(PRESENT, loaded=loaded))
@@ -184,8 +184,9 @@ def test_a_lease_opens_even_with_no_daemon() -> None:
         {"until_ns": 1000 * SECOND_NS},
         {"until_boot_ns": 500 * SECOND_NS},
         {"granted_ns": 5000 * SECOND_NS},
-        {"srcversions": (("tracker", "OLD"),)},
-        {"srcversions": (("tracker", ""),)},
+        {"loaded": (("tracker", "OLD 0a1b"),)},
+        {"loaded": (("tracker", identity("SRC", "ffff")),)},
+        {"loaded": (("tracker", ""),)},
         {"service": "other.service"},
     ],
 )
@@ -246,7 +247,7 @@ def test_the_template_of_a_name(service: str, template: str) -> None:
         guard=st.sampled_from([GUARD, None, replace(GUARD, modules=())]),
         daemon=st.sampled_from([7, None, Unknown("daemon", "x")]),
         files=st.sampled_from([(), (FILE,), (replace(FILE, size=1),)]),
-        loaded=st.sampled_from([{}, {"tracker": ("SRC", BUILD)}, {"tracker": ("SRC", "SRC -")}]),
+        loaded=st.sampled_from([{}, {"tracker": BUILD}, {"tracker": "SRC -"}]),
     ),
 )
 def test_without_a_lease_only_one_state_of_things_opens(status: Status, present: Present) -> None:
@@ -258,6 +259,6 @@ def test_without_a_lease_only_one_state_of_things_opens(status: Status, present:
         and not status.changed
         and status.phase in {Phase.IDLE, Phase.WAITING, Phase.REPAIRING}
     )
-    judged = {"tracker": ("SRC", BUILD)}
+    judged = {"tracker": BUILD}
     unchanged = (present.guard, present.files, present.loaded) == (GUARD, (FILE,), judged)
     assert (decided(status, present).state is OPEN) == bool(fresh and unchanged)

@@ -150,6 +150,29 @@ THE_MISTAKE = {
         logged(unpacked(HEADERS, "6.1-1", at=40), FIRST_UNPACK),
         built(45),
     ),
+    # Each ends within a second, and so does the build between them.
+    "headers, then the image, one after the other on a fast machine": (
+        logged(
+            unpack_began(HEADERS, "6.1-1", at=98),
+            unpacked(HEADERS, "6.1-1", at=100),
+            configured(HEADERS, "6.1-1", at=100),
+            unpack_began(IMAGE, "6.1-1", at=100),
+            unpacked(IMAGE, "6.1-1", at=101),
+            image_files=image_files(born=100.8),
+        ),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.6, log=a_log(began=100)),)),
+    ),
+    "the same, and the disk was copied": (
+        logged(
+            unpack_began(HEADERS, "6.1-1", at=98),
+            unpacked(HEADERS, "6.1-1", at=100),
+            configured(HEADERS, "6.1-1", at=100),
+            unpack_began(IMAGE, "6.1-1", at=101),
+            unpacked(IMAGE, "6.1-1", at=102),
+            image_files=image_files(born=5000),
+        ),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.6, log=a_log(began=100)),)),
+    ),
     "an old dpkg that names no architecture": (
         logged(replace(FIRST_UNPACK, architecture="")),
         built(50),
@@ -388,6 +411,15 @@ LOST_EVIDENCE = {
     "built in the second in which the image's unpacking began and ended, disk copied": (
         logged(
             unpack_began(IMAGE, "6.1-1", at=100),
+            *IN_ONE_SECOND,
+            image_files=image_files(born=5000),
+        ),
+        replace(a_dkms_module(), builds=(a_build(began=100, took=0.5, log=a_log(began=100)),)),
+    ),
+    "an unpacking of which the log has only the end, and an older one whole": (
+        logged(
+            unpack_began(IMAGE, "6.1-0", at=10),
+            unpacked(IMAGE, "6.1-0", at=12),
             *IN_ONE_SECOND,
             image_files=image_files(born=5000),
         ),

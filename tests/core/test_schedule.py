@@ -242,3 +242,11 @@ def test_a_clock_that_is_set_back_makes_nobody_wait_longer() -> None:
     set_back = now(now_ns=NOW - 48 * HOUR, load=9.0, unsettled=True)
     assert put_off(set_back)
     assert go(replace(set_back, due_for_s=24 * 3600.0))
+
+
+def test_while_packages_are_changed_only_a_person_has_a_repair_begun() -> None:
+    busy = now(packages="apt-get (pid 7)", waiting=("sync.service",), due_for_s=1e6)
+    waits = put_off(busy)
+    assert waits.text == "apt-get (pid 7) to finish"
+    assert waits.until_ns == NOW + 5 * SECOND_NS
+    assert go(replace(busy, asked=True))

@@ -51,10 +51,10 @@ def test_holds_and_releases_are_about_the_real_name_and_recorded(
             await verbs.release("nick.service", "urgent", 60, "uid 0")
             (lease,) = loop.words.now().leases
             assert lease.service == "sync.service"
-            assert lease.srcversions == (("tracker", "live"),)
+            assert lease.loaded == (("tracker", "live -"),)
             # Before any look told of its gate, too.
             await verbs.release("backup.service", "urgent", None, "uid 0")
-            assert {each.srcversions for each in loop.words.now().leases} == {lease.srcversions}
+            assert {each.loaded for each in loop.words.now().leases} == {lease.loaded}
             records = (tmp_path / "asked").read_text().splitlines()
             assert "pass record -- hold sync.service uid 0 moving" in records
             assert sum("pass record" in each for each in records) == 4

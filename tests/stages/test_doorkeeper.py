@@ -12,13 +12,13 @@ import pytest
 from dbus_next import Message, Variant
 
 from buses import Fake, PrivateBus, RefuseError, connected, play
+from fakes import Link, write_files
 from kernward.core.guarding import Gate, GateState
 from kernward.core.messages import Event
 from kernward.core.messages import Message as Told
-from kernward.core.nouns import replace
 from kernward.doorkeeper import Doorkeeper
 from kernward.tools import retry
-from kernward.tools.gate_marks import mark_refused, refused
+from kernward.tools.gate_marks import mark_refused, refused, was_enabled
 from kernward.tools.root import Root
 from kernward.tools.systemd import System
 
@@ -103,18 +103,12 @@ def test_a_service_on_an_unsound_module_is_stopped_and_started_again_when_sound(
     "since", [{"UnitFileState": "disabled"}, {"LoadState": "masked"}, {"LoadState": "not-found"}]
 )
 def test_what_nobody_wants_any_more_is_forgotten(root: Root, since: dict[str, str]) -> None:
-    properties = {"ActiveState": "failed"}
-    refusing = replace(OPEN, state=GateState.REFUSE)
-
-    async def scene(keeper: Doorkeeper, _told: list[Told]) -> None:
-        await keeper.apply([refusing], NOBODY, NOBODY)
-        assert dict(refused(root)) == {"sync.service": "not built"}
-        properties.update(since)
-        await keeper.apply([OPEN], NOBODY, NOBODY)
-
+    enabled = "/etc/systemd/system/multi-user.target.wants/sync.service"
+    write_files(Path(root.path), {enabled: Link("/lib/systemd/system/sync.service")})
     mark_refused(root, "sync.service", "not built")
-    fake = _systemd(properties)
-    assert keep(root, fake, scene) == []
+    assert was_enabled(root, "sync.service")
+    fake = _systemd({"ActiveState": "failed", **since})
+    assert keep(root, fake, lambda keeper, _: keeper.apply([OPEN], NOBODY, NOBODY)) == []
     assert jobs(fake) == []
     assert dict(refused(root)) == {}
 

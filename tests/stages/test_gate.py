@@ -216,6 +216,41 @@ def test_packages_at_work_keep_nothing_from_starting_that_was_judged(alive: Worl
     assert alive.now_s == 1000.0
 
 
+def test_what_changes_after_a_look_that_was_waited_for_wakes_the_daemon_anew(
+    alive: World,
+) -> None:
+    """The module is loaded while that look is made; nobody else tells the daemon."""
+    marks: list[int] = []
+
+    def note(now_s: float) -> None:
+        marks.append((alive.folder / "run/kernward/waiting" / SERVICE).stat().st_ctime_ns)
+        if now_s == 1010.0:
+            alive.publish(GateState.REFUSE, passes=1, gates=(unloaded,))
+
+    gate = Gate(SERVICE, ("tracker",), GateState.REFUSE, "not loaded", "modprobe tracker")
+    unloaded = replace(gate, loaded=(("tracker", ""),))
+    alive.on_sleep = note
+    alive.publish(phase=Phase.LOOKING)
+    assert alive.ask() == stage.REFUSED
+    assert len(set(marks)) == 2
+
+
+def test_a_gate_that_opens_while_it_refuses_lets_it_start(alive: World) -> None:
+    """The daemon has seen no mark by then, and would not start it."""
+    refusing = stage.gate_marks.mark_refused
+
+    def opened_meanwhile(root: Root, service: str, reason: str) -> None:
+        refusing(root, service, reason)
+        alive.publish()
+
+    alive.publish(GateState.REFUSE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.gate_marks, "mark_refused", opened_meanwhile)
+        assert alive.ask() == stage.OPENED
+    assert refused(alive.root) == {}
+    assert alive.turned_away == []
+
+
 def test_what_a_refusal_asked_for_was_done_and_is_looked_at_again(alive: World) -> None:
     """The daemon sees the mark of the gate that waits; loading a module is no event by itself."""
     state = alive.folder / "sys/module/tracker/initstate"
@@ -308,8 +343,8 @@ def test_a_release_by_the_admin_opens_without_a_daemon(world: World) -> None:
 
 def a_lease() -> Lease:
     at = 1000 * SECOND_NS
-    versions = (("tracker", "SRC"),)
-    return Lease(SERVICE, "test", "root", at, None, "BOOT", "K", versions)
+    loaded = (("tracker", identity("SRC", "")),)
+    return Lease(SERVICE, "test", "root", at, None, "BOOT", "K", loaded)
 
 
 def test_a_planted_release_does_nothing(world: World) -> None:

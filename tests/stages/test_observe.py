@@ -212,7 +212,7 @@ def test_a_cancelled_wait_loses_nothing(tmp_path: Path) -> None:
     root = a_host(tmp_path)
 
     async def story() -> None:
-        async with observing(root) as observer:
+        async with observing(root, settling=Settling(1.0, 5)) as observer:
             (root / "boot/image").touch()
             for _ in range(3):
                 assert await next_change(observer, 0.03) is None

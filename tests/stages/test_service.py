@@ -184,20 +184,59 @@ def test_a_repair_that_helps_nothing_is_put_off(begin: Begin) -> None:
     asyncio.run(play())
 
 
-def test_waiting_for_others_in_vain_is_no_failure_of_a_plan(begin: Begin) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [(Failed("dpkg (pid 7) is at work here", "wait for it", busy=True),), ()],
+    ids=["somebody is at work", "never begun"],
+)
+def test_a_repair_that_could_not_be_begun_uses_up_no_try_and_closes_no_gate(
+    begin: Begin, told: tuple[Failed, ...]
+) -> None:
     """An open package manager, a bus that is down: the plan itself was never tried."""
 
     async def play() -> None:
-        async with begin(a_look("p1", SHUT)) as loop:
-            loop.sees(
-                Failed("dpkg (pid 7) is at work here", "wait for it", busy=True), kind="repair"
-            )
-            for times in range(1, 6):
-                await loop.until_told(Event.PASS_FAILED, times)
-                loop.service.check()
+        async with begin(a_look("p1", OPEN)) as loop:
+            loop.sees(*told, kind="repair")
+            said = await loop.until_told(Event.LEFT_UNDONE)
+            assert "the repair has not begun" in said.text
+            await loop.until_at(Phase.WAITING)
+            assert loop.status.waits_for.startswith("another try: ")
+            assert loop.status.gates == (OPEN,)
+            loop.service.check()
+            await loop.until_asked("look", "repair", "look")
+            await loop.until_at(Phase.WAITING)
             loop.sees(a_look(), kind="repair")
             loop.sees(a_look())
+            loop.service.repair()
+            await loop.until_at(Phase.IDLE)
+            assert loop.count(Event.PASS_FAILED) == 0
+
+    asyncio.run(play())
+
+
+def test_in_a_transaction_a_look_is_for_the_gate_that_waits_and_for_nothing_else(
+    begin: Begin,
+) -> None:
+    """A package restarts a service. Half a new kernel is neither a finding nor repaired."""
+
+    async def play() -> None:
+        async with begin(a_look("", SHUT)) as loop:
+            await loop.until_at(Phase.IDLE)
+            half = {"code": "not-built", "kernel": "6.2", "module": "tracker", "summary": "x"}
+            mid = a_look("p1", OPEN, state="held")
+            mid = replace(mid, look={**mid.look, "findings": [half]})
+            loop.sees(mid)
+            loop.busy, loop.waiting = "apt-get (pid 7)", ("sync.service",)
             loop.service.check()
+            await loop.until_asked("look", "look --gates-only")
+            await loop.until_at(Phase.WAITING)
+            assert loop.status.waits_for == "apt-get (pid 7) to finish"
+            assert (loop.status.gates, loop.status.state) == ((OPEN,), "open")
+            assert loop.count(Event.FINDING_NEW) == loop.count(Event.REPAIR_BEGAN) == 0
+            loop.sees(a_look("", OPEN))
+            loop.busy, loop.waiting = "", ()
+            loop.change()
+            await loop.until_asked("look", "look --gates-only", "look")
             await loop.until_at(Phase.IDLE)
 
     asyncio.run(play())
@@ -352,8 +391,8 @@ def test_notes_of_passes_are_told_once_and_again_after_they_were_gone(begin: Beg
             loop.sees(a_look())
             loop.service.check()
             await loop.until_asked("look", "look", "look")
-            loop.sees(a_look(notes=("history.db: disk full",)))
             await loop.until_at(Phase.IDLE)
+            loop.sees(a_look(notes=("history.db: disk full",)))
             loop.service.check()
             await loop.until_told(Event.LEFT_UNDONE, 2)
 

@@ -44,7 +44,7 @@ def test_a_release_is_bound_to_what_is_loaded(
 ) -> None:
     words.release("sync.service", "urgent", "uid 0", 0, GATE)
     (lease,) = words.now().leases
-    assert lease.srcversions == (("data_tracker", "ABC"),)
+    assert lease.loaded == (("data_tracker", "ABC -"),)
     assert (lease.until_ns, lease.until_boot_ns) == (None, None)
     write_files(tmp_path, {LOADED: "DEF\n"})
     assert words.now().leases == ()
@@ -99,7 +99,7 @@ def test_a_release_is_bound_to_the_kernels_names_of_the_modules(words: Words) ->
     gate = replace(GATE, modules=("dkms-name",), loaded=(("data_tracker", ""), ("other", "")))
     words.release("sync.service", "urgent", "uid 0", 0, gate)
     (lease,) = words.now().leases
-    assert dict(lease.srcversions) == {"data_tracker": "ABC", "dkms_name": "", "other": ""}
+    assert dict(lease.loaded) == {"data_tracker": "ABC -", "dkms_name": "", "other": ""}
 
 
 def test_a_release_that_cannot_be_written_leaves_the_hold(words: Words, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,62 @@ def test_where_no_process_can_be_had_the_answers_come_all_the_same(
     monkeypatch.setattr(os, "fork", no_fork)
     with answers([1, 2], lambda number: number + 1) as answer:
         assert (answer(1), answer(2)) == (2, 3)
+
+
+def test_a_parent_that_left_the_end_of_children_ignored_does_no_harm() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with answers([1, 2], lambda number: number + 1) as answer:
+            assert (answer(1), answer(2)) == (2, 3)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_where_the_second_process_cannot_be_had_the_first_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left, pipe = [True], os.pipe
+
+    def one_pipe() -> tuple[int, int]:
+        if not left:
+            raise OSError(24, "Too many open files")
+        left.clear()
+        return pipe()
+
+    monkeypatch.setattr(os, "pipe", one_pipe)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with answers([1, 2], lambda number: number + 1) as answer:
+        assert (answer(1), answer(2)) == (2, 3)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_copy_of_a_killed_parent_does_not_work_on(tmp_path: Path) -> None:
+    """Nobody else holds the other end of its pipe."""
+    began, script = tmp_path / "began", tmp_path / "script.py"
+    script.write_text(_KILLED.format(began=began))
+    with subprocess.Popen((sys.executable, str(script)), stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"begun\n"
+        parent.kill()
+        # Copies hold standard output open.
+        parent.stdout.read()
+    assert len(began.read_text()) < 40
+
+
+_KILLED = """
+import os, time
+os.sched_getaffinity = lambda _: {{0, 1}}
+from kernward.tools.aside import answers
+
+def slow(number):
+    time.sleep(0.05)
+    with open("{began}", "a") as opened:
+        opened.write("x")
+    if number == 1:
+        os.write(1, b"begun\\n")
+    return "x" * 100_000
+
+with answers(list(range(400)), slow) as answer:
+    answer(399)
+"""

@@ -58,7 +58,7 @@ class Gate:
 class Lease:
     """An admin's word that a service may start although its gate is closed.
 
-    Holds for one boot, one kernel, and the modules' srcversions as they were then; ``until_ns``
+    Holds for one boot, one kernel, and the modules as they were ``loaded`` then; ``until_ns``
     (since the epoch) or, where None, until the reboot. ``until_boot_ns`` is the same moment on the
     clock that counts from the boot, which nobody can set.
     """
@@ -70,7 +70,7 @@ class Lease:
     until_ns: Optional[int]
     boot_id: str
     kernel: str
-    srcversions: tuple[tuple[str, str], ...]
+    loaded: tuple[tuple[str, str], ...]
     until_boot_ns: Optional[int] = None
 
 

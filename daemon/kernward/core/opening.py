@@ -30,7 +30,7 @@ class Present:
 
     ``boot_ns`` is the time since the boot. ``guard``: what the service's drop-in wants now, None
     where it has none. ``files``: the judged files as they are now, those that are gone left out.
-    ``loaded``: the modules in question that are loaded, their srcversion and their identity.
+    ``loaded``: the identities of the modules in question, "" for one that is not loaded.
     """
 
     boot_id: str
@@ -40,15 +40,19 @@ class Present:
     daemon: Union[int, Unknown, None]
     guard: Union[Guard, Unknown, None]
     files: tuple[FileTimes, ...]
-    loaded: Mapping[str, tuple[str, str]]
+    loaded: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The gate now. ``mends_soon``: it waits for what takes moments, or never comes."""
+    """The gate now. ``mends_soon``: it waits for what takes moments, or never comes.
+
+    ``asks_look``: only another look can tell.
+    """
 
     gate: Gate
     mends_soon: bool = False
+    asks_look: bool = False
 
 
 def about(service: str, words: Iterable[_Word]) -> Optional[_Word]:
@@ -88,7 +92,7 @@ def beside(waits: Answer, packages: str) -> Answer:
     if not packages:
         return waits
     reason = f"{waits.gate.reason}; {packages} is at work, and may wait for this start"
-    return Answer(replace(waits.gate, reason=reason), mends_soon=True)
+    return replace(waits, gate=replace(waits.gate, reason=reason), mends_soon=True)
 
 
 def out_of_patience(gate: Gate) -> Gate:
@@ -110,9 +114,7 @@ def _fits(lease: Lease, present: Present) -> bool:
     """Of this boot and kernel, not over, and the modules are still those that it was given for."""
     begun = lease.granted_ns - CLOCK_CORRECTION_NS <= present.now_ns
     over = lease_is_over(lease, present.now_ns, present.boot_ns)
-    same = all(
-        present.loaded.get(name, ("", ""))[0] == version for name, version in lease.srcversions
-    )
+    same = all(present.loaded.get(name, "") == build for name, build in lease.loaded)
     here = (lease.boot_id, lease.kernel) == (present.boot_id, present.kernel)
     return bool(lease.boot_id) and here and begun and not over and same
 
@@ -171,9 +173,12 @@ def _by_gate(gate: Gate, status: Status, present: Present) -> Answer:
         return Answer(replace(gate, reason=f"{gate.reason}{waits_for}"))
     # A refusal has an end as well: somebody did what it asked for.
     changed = _other_guard(gate, present.guard) or _changed_since(gate, present)
+    if changed and status.phase is Phase.REPAIRING:
+        # The repair puts it in place; the look that tells so comes when it has ended.
+        return Answer(_gate(gate.service, GateState.WAIT, changed, "kernward status"))
     if changed:
         # The daemon looks again when a service waits, and whenever it sees the change itself.
-        return _soon(gate.service, changed, "kernward check")
+        return _soon(gate.service, changed, "kernward check", asks_look=True)
     return Answer(gate)
 
 
@@ -191,7 +196,7 @@ def _changed_since(gate: Gate, present: Present) -> str:
         if each not in present.files:
             return f"{each.path} is not the file that was judged"
     for name, build in gate.loaded:
-        _, now_there = present.loaded.get(name, ("", ""))
+        now_there = present.loaded.get(name, "")
         if now_there != build and not now_there:
             return f"{name} is not loaded any more"
         if now_there != build and not build:
@@ -201,5 +206,6 @@ def _changed_since(gate: Gate, present: Present) -> str:
     return ""
 
 
-def _soon(service: str, reason: str, next_step: str) -> Answer:
-    return Answer(_gate(service, GateState.WAIT, reason, next_step), mends_soon=True)
+def _soon(service: str, reason: str, next_step: str, *, asks_look: bool = False) -> Answer:
+    gate = _gate(service, GateState.WAIT, reason, next_step)
+    return Answer(gate, mends_soon=True, asks_look=asks_look)

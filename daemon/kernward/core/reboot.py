@@ -56,7 +56,7 @@ class AtWork:
     """How far the daemon is. ``unjudged``: something changed that no look has seen yet.
 
     ``for_s``: since when there has been reason to hold a reboot off, without a pause, for the same
-    steps, and without a repair that has begun since.
+    steps, or since their repair was begun.
     """
 
     unjudged: bool

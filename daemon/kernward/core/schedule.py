@@ -17,6 +17,7 @@ from kernward.core.steps import Plan
 
 # The load average that is looked at is one of a minute.
 _LOAD_AGAIN_NS = 60 * SECOND_NS
+_PACKAGES_AGAIN_NS = 5 * SECOND_NS
 _WINDOW_AGAIN_NS = 3600 * SECOND_NS
 # A host that is never quiet is repaired all the same, if it has to, in this time.
 _PATIENCE_S = 24 * 3600.0
@@ -31,7 +32,7 @@ class Circumstances:
     ``waiting``: guarded services that do not start until it has run. ``next_boot``: the kernel that
     the next boot goes into, where that is unsound. ``load``: load average per processor. ``window``
     None: none is set. ``asked``: a person wants it now. ``due_for_s``: by a clock that nobody sets.
-    ``unsettled``: something changes that no look has seen.
+    ``packages``: who changes packages now. ``unsettled``: something changes that no look has seen.
     """
 
     now_ns: int
@@ -44,6 +45,7 @@ class Circumstances:
     load: Optional[float] = None
     window: Union[Window, Unknown, None] = None
     retry: Optional[Retry] = None
+    packages: str = ""
     unsettled: bool = False
 
 
@@ -71,14 +73,9 @@ def decide(now: Circumstances, mode: Mode, load_limit: float) -> Union[Go, PutOf
     if mode is Mode.ASK and now.approved != now.plan:
         text = f"kernward approve ({urgency})" if urgency else "kernward approve"
         return PutOff(text, None, needs_approval=True)
-    against = _failed_before(now)
+    against = _failed_before(now) or _restless(now)
     if against is not None:
         return against
-    left_s = _UNSETTLED_S - now.due_for_s
-    if now.unsettled and left_s > 0:
-        # The plan may be another one by then, and the package manager has the lock anyway.
-        until_ns = now.now_ns + round(left_s * SECOND_NS)
-        return PutOff("files and packages to be quiet", until_ns)
     if urgency:
         return Go(urgency)
     return _closed(now) or _too_busy(now, load_limit) or Go("the machine is quiet")
@@ -98,6 +95,18 @@ def _failed_before(now: Circumstances) -> Optional[PutOff]:
     if retry.at_ns is None:
         return PutOff(f"another input ({failed}: {retry.error}), or: kernward repair", None)
     return PutOff(f"the next try ({failed}: {retry.error})", retry.at_ns)
+
+
+def _restless(now: Circumstances) -> Optional[PutOff]:
+    if now.packages:
+        # It would only wait for their lock, and nobody could look meanwhile.
+        return PutOff(f"{now.packages} to finish", now.now_ns + _PACKAGES_AGAIN_NS)
+    left_s = _UNSETTLED_S - now.due_for_s
+    if now.unsettled and left_s > 0:
+        # The plan may be another one by then.
+        until_ns = now.now_ns + round(left_s * SECOND_NS)
+        return PutOff("files and packages to be quiet", until_ns)
+    return None
 
 
 def _closed(now: Circumstances) -> Optional[PutOff]:

@@ -125,8 +125,8 @@ def gate_of(document: Mapping[str, Any]) -> Gate:
 
 def lease_of(document: Mapping[str, Any]) -> Lease:
     """Raises as ``status_of`` does."""
-    values = {name: document[name] for name in Lease.__match_args__}
-    values["srcversions"] = tuple((name, version) for name, version in values["srcversions"])
+    values = {name: document[name] for name in Lease.__match_args__ if name in document}
+    values["loaded"] = tuple((name, build) for name, build in values["loaded"])
     return Lease(**values)
 
 

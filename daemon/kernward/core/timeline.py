@@ -207,7 +207,7 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
     dpkg does one thing after the other: a build that one of its hooks started was not under way
     while something was unpacked. If it ended in a later second than the tie, or began in a later one
     than that unpacking, it began after it. That a hook started it shows in a package of this kernel
-    that was configured when it ended.
+    that was configured when it ended; what was unpacked after that came after the build.
     """
     end = max((times.mtime_ns for times in build.build_times), default=0)
     events = kernel_events(kernel)
@@ -219,9 +219,15 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
         and event.when.ns <= start.latest_ns
         and (event.when.latest_ns < end or _was_under_way(events[:at], event, start))
     ]
-    if not ties or not any(_may_have_built(event, end) for event in events[ties[-1] :]):
+    if not ties:
         return start
     earliest = max(start.earliest_ns, events[ties[-1]].when.latest_ns + 1)
+    numbers = range(ties[-1], len(events))
+    built_by = next((at for at in numbers if _may_have_built(events[at], end)), None)
+    if built_by is None or any(
+        event.action in _UNPACKING and event.when.ns <= earliest for event in events[built_by:]
+    ):
+        return start
     return Start(earliest, max(earliest, start.latest_ns), start.shown)
 
 
@@ -238,13 +244,15 @@ def unpacked_during(start: Start, kernel: Kernel) -> tuple[PackageEvent, ...]:
 
 def _was_under_way(before: Sequence[PackageEvent], unpacked: PackageEvent, start: Start) -> bool:
     """The unpacking that ended as ``unpacked`` had begun for certain when the build did."""
-    began = (
-        each
-        for each in reversed(before)
-        if (each.package, each.action) == (unpacked.package, PackageAction.UNPACK_BEGAN)
+    last = next((each for each in reversed(before) if each.package == unpacked.package), None)
+    return (
+        last is not None
+        and last.action is PackageAction.UNPACK_BEGAN
+        and last.when.latest_ns < start.earliest_ns
     )
-    first = next(began, None)
-    return first is not None and first.when.latest_ns < start.earliest_ns
+
+
+_UNPACKING = (PackageAction.UNPACK_BEGAN, PackageAction.UNPACKED)
 
 
 def _may_have_built(event: PackageEvent, end: int) -> bool:

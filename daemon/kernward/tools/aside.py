@@ -7,6 +7,7 @@ work that is all processor time: threads would wait for each other at the interp
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import signal
@@ -29,14 +30,17 @@ def answers(questions: Sequence[_Q], answer: Callable[[_Q], _A]) -> Iterator[Cal
     run when this is entered. Nothing is left running when it is left.
     """
     count = min(len(questions), len(os.sched_getaffinity(0)), _MOST_PROCESSES)
-    shares = [questions[number::count] for number in range(count)]
-    copies = [_Copy(share, answer) for share in shares]
-    of_question = {each: copy for share, copy in zip(shares, copies) for each in share}
+    copies: list[_Copy[_Q, _A]] = []
+    of_question: dict[_Q, _Copy[_Q, _A]] = {}
 
     def handed_out(question: _Q) -> _A:
         return of_question[question].answer_to(question)
 
     try:
+        for number in range(count):
+            share = questions[number::count]
+            copies.append(_Copy(share, answer, copies))
+            of_question.update(dict.fromkeys(share, copies[-1]))
         yield handed_out
     finally:
         for copy in copies:
@@ -46,24 +50,31 @@ def answers(questions: Sequence[_Q], answer: Callable[[_Q], _A]) -> Iterator[Cal
 class _Copy(Generic[_Q, _A]):
     """One process that works through its share of the questions, in order."""
 
-    def __init__(self, share: Sequence[_Q], answer: Callable[[_Q], _A]) -> None:
+    def __init__(
+        self, share: Sequence[_Q], answer: Callable[[_Q], _A], others: Sequence[_Copy[_Q, _A]]
+    ) -> None:
         self._answer = answer
         self._known: dict[_Q, _A] = {}
         self._left = list(share)
+        self._pid = 0
+        # An end of file at once, where there is no room for another process.
+        self._stream: BinaryIO = io.BytesIO()
+        with contextlib.suppress(OSError):
+            self._begin(share, others)
+
+    def _begin(self, share: Sequence[_Q], others: Sequence[_Copy[_Q, _A]]) -> None:
         reading, writing = os.pipe()
-        # A copy of what would be done about a signal is not to be done twice.
+        self._stream = os.fdopen(reading, "rb")
+        # What is done about a signal is not to be done once more by a copy.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._pid = os.fork()
             if not self._pid:
-                _work(share, answer, writing)
-        except OSError:
-            # No room for another process: an end of file is all that will be read.
-            self._pid = 0
+                # Held open here, they would keep other copies at work for a parent that is gone.
+                _work(share, self._answer, writing, [self, *others])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        os.close(writing)
-        self._stream: BinaryIO = os.fdopen(reading, "rb")
+            os.close(writing)
 
     def answer_to(self, question: _Q) -> _A:
         while question not in self._known and self._left:
@@ -78,15 +89,27 @@ class _Copy(Generic[_Q, _A]):
 
     def end(self) -> None:
         self._stream.close()
-        if self._pid:
-            with contextlib.suppress(ProcessLookupError):
+        # With the end of children ignored, as a parent may have left it, there is none to wait for.
+        with contextlib.suppress(ChildProcessError):
+            if self._pid and os.waitpid(self._pid, os.WNOHANG) == (0, 0):
                 os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+                os.waitpid(self._pid, 0)
+
+    def forget(self) -> None:
+        """In another copy: these answers are not for us."""
+        self._stream.close()
 
 
-def _work(share: Sequence[_Q], answer: Callable[[_Q], _A], writing: int) -> NoReturn:
+def _work(
+    share: Sequence[_Q],
+    answer: Callable[[_Q], _A],
+    writing: int,
+    others: Sequence[_Copy[_Q, _A]],
+) -> NoReturn:
     """The life of a copy. It never returns into what it is a copy of."""
     try:
+        for other in others:
+            other.forget()
         with os.fdopen(writing, "wb") as stream:
             for question in share:
                 pickle.dump(answer(question), stream, pickle.HIGHEST_PROTOCOL)

@@ -27,11 +27,8 @@ _STATUS = "/var/lib/dpkg/status"
 _UPDATES = "/var/lib/dpkg/updates"
 _INFO = "/var/lib/dpkg/info"
 # apt holds the first for the whole run, dpkg the second while it works, apt the third to download.
-_LOCKS = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/cache/apt/archives/lock",
-)
+_DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+_DOWNLOAD_LOCK = "/var/cache/apt/archives/lock"
 
 # Debian, Ubuntu and most others; Proxmox; Raspberry Pi OS before 2024; dkms and its modules.
 _OURS = re.compile(
@@ -112,8 +109,15 @@ class Dpkg:
 
     def busy(self) -> Union[str, Unknown, None]:
         """The holder of a lock of apt or dpkg. Locks are asked about and never taken."""
+        return self._holder((*_DPKG_LOCKS, _DOWNLOAD_LOCK))
+
+    def installing(self) -> Union[str, Unknown, None]:
+        """The same for those that run scripts of packages, not for who only downloads."""
+        return self._holder(_DPKG_LOCKS)
+
+    def _holder(self, locks: Iterable[str]) -> Union[str, Unknown, None]:
         unknown: Optional[Unknown] = None
-        for path in _LOCKS:
+        for path in locks:
             answer = lock_holder(self._root, path)
             if isinstance(answer, str):
                 return answer

@@ -25,7 +25,9 @@ from kernward.tools.trusted import (
 )
 
 WAITING, REFUSED = f"{FOLDER}/waiting", f"{FOLDER}/refused"
-_LARGEST = 1 << 16
+_LARGEST, _LARGEST_REASON = 1 << 16, 1 << 15
+_UNITS = "/etc/systemd/system"
+_ENABLED = "enabled"
 
 
 class WaitingMark:
@@ -35,6 +37,7 @@ class WaitingMark:
         self._root = root
         self._path = f"{WAITING}/{service}"
         self._descriptor: Optional[int] = None
+        self._is_ours = False
 
     def put(self) -> None:
         """Does nothing the second time. Raises OSError."""
@@ -43,22 +46,22 @@ class WaitingMark:
         make_folder(self._root, FOLDER, 0o755)
         make_folder(self._root, WAITING, 0o755)
         try:
-            self._descriptor = self._made()
+            self._make()
         except FileExistsError:
             # Of a gate that was killed, or of another one of this service (started by hand).
-            self._descriptor = self._found()
-            if self._locked(self._descriptor):
-                # Nobody was told of it anew: the daemon is woken by marks that appear.
-                self.remove()
-                self._descriptor = self._made()
+            self._descriptor = self._open(0)
+            self._is_ours = self._locked(self._descriptor)
+            self.renew()
 
-    def _made(self) -> int:
-        descriptor = self._open(os.O_CREAT | os.O_EXCL)
-        self._locked(descriptor)
-        return descriptor
+    def renew(self) -> None:
+        """Have it appear anew, for whoever is woken by that. Raises OSError."""
+        if self._is_ours:
+            self.remove()
+            self._make()
 
-    def _found(self) -> int:
-        return self._open(0)
+    def _make(self) -> None:
+        self._descriptor = self._open(os.O_CREAT | os.O_EXCL)
+        self._is_ours = self._locked(self._descriptor)
 
     def _open(self, more: int) -> int:
         # Not for writing: closing it would look like another change to whoever watches the folder.
@@ -75,10 +78,12 @@ class WaitingMark:
 
     def remove(self) -> None:
         """Raises OSError."""
-        if self._descriptor is not None:
+        if self._descriptor is None:
+            return
+        if self._is_ours:
             remove_trusted(self._root, self._path)
-            os.close(self._descriptor)
-            self._descriptor = None
+        os.close(self._descriptor)
+        self._descriptor, self._is_ours = None, False
 
 
 def waiting(root: Root) -> tuple[str, ...]:
@@ -97,10 +102,15 @@ def _place(root: Root, path: str) -> Optional[tuple[int, int]]:
 
 
 def mark_refused(root: Root, service: str, reason: str) -> None:
-    """Its start was refused: whoever opens its gate may start it. Raises OSError."""
+    """Its start was refused: whoever opens its gate may start it. Raises OSError.
+
+    A second line says whether it was enabled then.
+    """
     make_folder(root, FOLDER, 0o755)
     make_folder(root, REFUSED, 0o755)
-    content = reason.encode("utf-8", "backslashreplace")[:_LARGEST]
+    enabled = _ENABLED if _is_enabled(root, service) else ""
+    line = reason.replace("\n", " ").encode("utf-8", "backslashreplace")[:_LARGEST_REASON]
+    content = line + f"\n{enabled}\n".encode()
     put_trusted(root, f"{REFUSED}/{service}", content, 0o644)
 
 
@@ -112,8 +122,24 @@ def refused(root: Root) -> Mapping[str, str]:
 def _refused(root: Root) -> Iterator[tuple[str, str]]:
     for name in names_in(root, REFUSED):
         with contextlib.suppress(OSError):
-            content = read_trusted(root, f"{REFUSED}/{name}", _LARGEST)
-            yield name, content.decode("utf-8", "replace")
+            yield name, _read_refusal(root, name)[0]
+
+
+def was_enabled(root: Root, service: str) -> bool:
+    """When its start was refused. Raises OSError."""
+    return _read_refusal(root, service)[1] == _ENABLED
+
+
+def _read_refusal(root: Root, service: str) -> tuple[str, str]:
+    content = read_trusted(root, f"{REFUSED}/{service}", _LARGEST).decode("utf-8", "replace")
+    reason, _, rest = content.partition("\n")
+    return reason, rest.strip()
+
+
+def _is_enabled(root: Root, service: str) -> bool:
+    """By the links that systemctl enable makes, for who cannot ask the bus."""
+    folders = (each for each in root.names(_UNITS) if each.endswith((".wants", ".requires")))
+    return any(root.is_link(f"{_UNITS}/{each}/{service}") for each in folders)
 
 
 def clear_refused(root: Root, service: str) -> bool:

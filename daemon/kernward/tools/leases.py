@@ -109,9 +109,9 @@ def _one(
 
 
 def _lease(document: Mapping[str, Any]) -> Optional[Lease]:
-    values = {name: document[name] for name in Lease.__match_args__}
-    versions = tuple((str(name), str(version)) for name, version in values["srcversions"])
-    lease = Lease(**{**values, "srcversions": versions})
+    values = {name: document[name] for name in Lease.__match_args__ if name in document}
+    loaded = tuple((str(name), str(build)) for name, build in values["loaded"])
+    lease = Lease(**{**values, "loaded": loaded})
     ends = (each for each in (lease.until_ns, lease.until_boot_ns) if each is not None)
     times = (lease.granted_ns, *ends)
     texts = (lease.service, lease.reason, lease.by, lease.boot_id, lease.kernel)
@@ -119,7 +119,7 @@ def _lease(document: Mapping[str, Any]) -> Optional[Lease]:
 
 
 def _hold(document: Mapping[str, Any]) -> Optional[Hold]:
-    word = Hold(**{name: document[name] for name in Hold.__match_args__})
+    word = Hold(**{name: document[name] for name in Hold.__match_args__ if name in document})
     texts = (word.service, word.reason, word.by)
     return word if _are(str, texts) and _are(int, (word.since_ns,)) else None
 

@@ -10,6 +10,7 @@ import re
 import struct
 from typing import Optional
 
+from kernward.core.guarding import identity
 from kernward.tools.root import Root
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -39,6 +40,12 @@ def loaded_srcversion(root: Root, module: str) -> Optional[str]:
         return "" if "srcversion" in str(error.filename) else None
     except OSError:
         return None
+
+
+def loaded_build(root: Root, module: str) -> str:
+    """The identity (core/guarding.py) of the loaded module; "" where it is not loaded, or not seen."""
+    version = loaded_srcversion(root, module)
+    return "" if version is None else identity(version, loaded_build_id(root, module))
 
 
 def loaded_build_id(root: Root, module: str) -> str:
