@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
@@ -19,6 +19,7 @@ from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
 if TYPE_CHECKING:
     import threading
 
+    from kernward.core.asked import Asked
     from kernward.core.choices import Settings
     from kernward.core.facts import Unknown
     from kernward.core.seen import Told
@@ -294,10 +295,10 @@ def history(options: Options) -> int:
     """What was found, done and built."""
     import time
 
+    from kernward.core.asked import Asked
     from kernward.core.durations import Duration
     from kernward.core.facts import SECOND_NS
-    from kernward.core.history_form import Asked, Chronicle, history_dict, history_lines
-    from kernward.tools.history import History
+    from kernward.core.history_form import history_lines
     from kernward.tools.root import Root
 
     since_ns = 0
@@ -309,15 +310,23 @@ def history(options: Options) -> int:
                 f"--since {options.since}: not a span of time", f"for instance: --since {error}"
             ) from error
     asked = Asked(since_ns, frozenset(options.kernel), frozenset(options.module), options.limit)
-    kept = History(Root(options.root))
-    chronicle = Chronicle(kept.incidents(), kept.passes(), kept.actions(), kept.builds())
+    document = _kept(Root(options.root), asked)
     if options.json:
-        _print_json(history_dict(chronicle, asked))
+        _print_json(document)
     else:
-        _print_lines(history_lines(chronicle, asked))
-    for each in chronicle.troubles:
-        print(f"kernward: {each.what}: {each.reason}", file=sys.stderr)
-    return BLIND if chronicle.troubles else SOUND
+        _print_lines(history_lines(document, options.limit))
+    for each in document["unknown"]:
+        print(f"kernward: {each['what']}: {each['reason']}", file=sys.stderr)
+    return BLIND if document["unknown"] else SOUND
+
+
+def _kept(root: Root, asked: Asked) -> Mapping[str, Any]:
+    from kernward.core.history_form import Chronicle, history_dict
+    from kernward.tools.history import History
+
+    kept = History(root)
+    parts = (kept.incidents(), kept.passes(), kept.actions(), kept.builds())
+    return history_dict(Chronicle(*parts), asked)
 
 
 def settings(options: Options) -> int:

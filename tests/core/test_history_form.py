@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from builders import OLD, K, at
+from kernward.core.asked import Asked, asked_dict, asked_of
 from kernward.core.facts import BuildRecord, Unknown
-from kernward.core.history_form import Asked, Chronicle, history_dict, history_lines
+from kernward.core.history_form import Chronicle, history_dict, history_lines
 from kernward.core.nouns import replace
 from kernward.core.records import Action, ActionKind, Incident, Pass
 
@@ -30,7 +31,10 @@ ALL = Chronicle((LASTING, ENDED), (REPAIR, LOOK), (DEED,), (SOUND,))
 
 
 def lines(asked: Asked | None = None, **changes: Any) -> list[str]:
-    return list(history_lines(replace(ALL, **changes), asked or Asked()))
+    asked = asked or Asked()
+    document = history_dict(replace(ALL, **changes), asked)
+    # As it comes over the bus.
+    return list(history_lines(json.loads(json.dumps(document)), asked.limit))
 
 
 def test_all_of_it_is_told_in_order_and_looks_are_left_out() -> None:
@@ -42,6 +46,19 @@ def test_all_of_it_is_told_in_order_and_looks_are_left_out() -> None:
         f"sound     tracker 1.0 on {K}, with image=1 (until 2023-11-14T22:14:20Z)",
     ]
     assert lines()[0].startswith("2023-11-14T22:13:25Z  ")
+
+
+def test_order_goes_by_all_digits_of_a_time_and_seconds_are_shown() -> None:
+    first = [replace(LASTING, code=str(ns), first_seen_ns=at(10) + ns) for ns in (2, 0, 1)]
+    other = replace(LASTING, code="later", first_seen_ns=at(11))
+    said = lines(incidents=(*first, other), passes=(), actions=(), builds=())
+    assert [line[32:].partition(":")[0] for line in said] == ["0", "1", "2", "later"]
+    assert {line[:20] for line in said} == {"2023-11-14T22:13:30Z", "2023-11-14T22:13:31Z"}
+
+
+def test_a_question_comes_back_from_its_json_form() -> None:
+    asked = Asked(at(7), frozenset({str(K), str(OLD)}), frozenset({"tracker"}), 3)
+    assert asked_of(json.loads(json.dumps(asked_dict(asked)))) == asked
 
 
 def test_a_kernel_or_module_narrows_it_and_leaves_out_what_is_about_the_host() -> None:

@@ -1,31 +1,24 @@
-"""The history for people and as JSON: what ``kernward history`` shows.
+"""The history as JSON and for people: what ``kernward history`` shows.
 
-Belongs here: which entries are asked for, their order and their words. Not here: reading them
-(tools/history.py).
+Belongs here: which entries are asked for, their order and their words. Lines are made of the JSON
+document: whoever may not read the file gets that from the daemon, and is shown the same. Not here:
+reading them (tools/history.py).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Optional, TypeVar, Union
 
-from kernward.core.facts import SECOND_NS, BuildRecord, Unknown
+from kernward.core.asked import Asked
+from kernward.core.facts import BuildRecord, Unknown
 from kernward.core.nouns import dataclass
 from kernward.core.records import Action, Incident, Pass
 from kernward.core.render import iso
 
 SCHEMA = 1
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Of what to tell: since when, which kernels and modules (empty: all), and how much of each."""
-
-    since_ns: int = 0
-    kernels: frozenset[str] = frozenset()
-    modules: frozenset[str] = frozenset()
-    limit: int = 50
 
 
 @dataclass(frozen=True)
@@ -90,48 +83,46 @@ def _end(each: Incident) -> int:
 # ---- lines
 
 
-def history_lines(kept: Chronicle, asked: Asked) -> Iterator[str]:
-    """The latest entries, the very latest last. Looks are left out: what they found is there.
+def history_lines(document: Mapping[str, Any], limit: int) -> Iterator[str]:
+    """The latest entries of a document, the very latest last.
 
-    ``troubles`` are for whoever prints these.
+    Looks are left out: what they found is there. ``unknown`` is for whoever prints these.
     """
-    found = chosen(kept, asked)
     entries = [
-        *((each.first_seen_ns, _incident_text(each)) for each in _tuple(found.incidents)),
-        *((each.first_seen_ns, _build_text(each)) for each in _tuple(found.builds)),
-        *((each.when_ns, _action_text(each)) for each in _tuple(found.actions)),
+        *((each["first_seen"], _incident_text(each)) for each in document["incidents"]),
+        *((each["first_seen"], _build_text(each)) for each in document["builds"]),
+        *((each["when"], _action_text(each)) for each in document["actions"]),
         *(
-            (each.ended_ns, f"{each.kind:<9} {each.state}; {each.detail}")
-            for each in _tuple(found.passes)
-            if each.kind != "look"
+            (each["ended"], f"{each['kind']:<9} {each['state']}; {each['detail']}")
+            for each in document["passes"]
+            if each["kind"] != "look"
         ),
     ]
-    entries.sort(key=lambda pair: pair[0])
-    for at, text in entries[-asked.limit :] if asked.limit > 0 else []:
+    # A whole second comes before its parts.
+    entries.sort(key=lambda pair: pair[0].rstrip("Z"))
+    for at, text in entries[-limit:] if limit > 0 else []:
         yield f"{_clock(at)}  {text}"
-    if not entries and not found.troubles:
+    if not entries and not document["unknown"]:
         yield "nothing is recorded"
 
 
-def _incident_text(each: Incident) -> str:
-    end = "lasts" if each.resolved_ns is None else f"over {_clock(each.resolved_ns)}"
-    return f"incident  {each.code}: {each.summary} ({end})"
+def _incident_text(each: Mapping[str, Any]) -> str:
+    end = "lasts" if each["resolved"] is None else f"over {_clock(each['resolved'])}"
+    return f"incident  {each['code']}: {each['summary']} ({end})"
 
 
-def _build_text(each: BuildRecord) -> str:
-    last = _clock(each.last_seen_ns)
-    return (
-        f"sound     {each.name} {each.version} on {each.kernel}, with {each.image} (until {last})"
-    )
+def _build_text(each: Mapping[str, Any]) -> str:
+    what = f"{each['name']} {each['version']} on {each['kernel']}, with {each['image']}"
+    return f"sound     {what} (until {_clock(each['last_seen'])})"
 
 
-def _action_text(each: Action) -> str:
-    until = f", until {_clock(each.until_ns)}" if each.until_ns is not None else ""
-    return f"{each.kind.value:<9} {each.subject} by {each.who}{until}: {each.reason}"
+def _action_text(each: Mapping[str, Any]) -> str:
+    until = "" if each["until"] is None else f", until {_clock(each['until'])}"
+    return f"{each['kind']:<9} {each['subject']} by {each['who']}{until}: {each['reason']}"
 
 
-def _clock(ns: int) -> str:
-    return iso(ns - ns % SECOND_NS)
+def _clock(time: str) -> str:
+    return re.sub(r"\.\d+Z$", "Z", time)
 
 
 # ---- JSON
