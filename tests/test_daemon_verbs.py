@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kernward.cli import main
-from kernward.core.seen import Failed, told_of
+from kernward.core.asked import Asked, asked_dict
+from kernward.core.seen import Failed, Kept, told_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root's rights")
 
@@ -31,6 +32,29 @@ def test_a_pass_with_refused_settings_tells_why_in_its_one_line(kind: str) -> No
     assert "/no/such.toml" in told.message
     assert told.hint
     assert done.returncode == 3
+
+
+@as_root
+def test_the_pass_that_reads_the_history_tells_its_document() -> None:
+    done = run("pass", "history", "--", json.dumps(asked_dict(Asked(limit=3))))
+    (line,) = done.stdout.splitlines()
+    told = told_of(json.loads(line))
+    assert isinstance(told, Kept)
+    document = json.loads(told.document)
+    assert document["schema"] == 1
+    assert document == json.loads(run("history", "--json", "--limit", "3").stdout)
+
+
+@as_root
+def test_more_history_than_can_be_passed_on_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kernward.core.asked.LARGEST_ANSWER", 10)
+    code = main(["pass", "history", "--", json.dumps(asked_dict(Asked()))])
+    told = told_of(json.loads(capsys.readouterr().out))
+    assert isinstance(told, Failed)
+    assert "ask for less" in told.hint
+    assert code == 3
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ _ARGUMENTS: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = {
     "daemon": (_SETTINGS,),
     "gate": (_SERVICE,),
     "pass": (
-        ("kind", {"choices": ("look", "repair", "boot", "guard", "record", "retire")}),
+        ("kind", {"choices": ("look", "repair", "boot", "guard", "record", "history", "retire")}),
         ("--again", {"action": "store_true"}),
         ("--gates-only", {"action": "store_true"}),
         ("--only", {"default": ""}),

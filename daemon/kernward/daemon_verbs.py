@@ -50,7 +50,7 @@ def gate(options: Options) -> int:
 
 
 def one_pass(options: Options) -> int:
-    """One look or repair for the daemon, told in JSON lines."""
+    """One look or repair for the daemon, or what else it leaves to a process, in JSON lines."""
     _only_root("a pass")
     from kernward.core.seen import Failed, told_dict
 
@@ -63,6 +63,8 @@ def one_pass(options: Options) -> int:
             _record(options.rest)
         elif options.kind == "retire":
             return _retire()
+        elif options.kind == "history":
+            tell(_recited(options.rest))
         else:
             tell(_passed(options, tell))
     except KernwardError as error:
@@ -135,6 +137,21 @@ def _record(words: list[str]) -> None:
     kind, subject, who, why = words
     action = Action(ActionKind(kind), subject, who, why, time.time_ns())
     History(Root("/")).record_action(action)
+
+
+def _recited(words: list[str]) -> Told:
+    from kernward.core.asked import LARGEST_ANSWER, asked_of
+    from kernward.core.seen import Kept
+    from kernward.tools.root import Root
+
+    (asked,) = words
+    document = json.dumps(_kept(Root("/"), asked_of(json.loads(asked))))
+    if len(document) > LARGEST_ANSWER:
+        raise KernwardError(
+            f"that is more than {LARGEST_ANSWER >> 10} KiB of history",
+            "ask for less (--since, --limit, --module), or as root",
+        )
+    return Kept(document)
 
 
 # ---- asking the daemon

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Optional
 
+from kernward.core.asked import LARGEST_ANSWER, Asked, asked_dict
 from kernward.core.nouns import dataclass
 from kernward.core.printable import printable
-from kernward.core.seen import Failed, Seen, Told, told_of
+from kernward.core.seen import Failed, Kept, Seen, Told, told_of
 from kernward.errors import KernwardError, LockHeldError, NotBegunError
 from kernward.tools.child import Ended, follow
 from kernward.tools.transient import transient
@@ -24,6 +25,8 @@ _LOOK_LIMIT_S = 900.0
 # Every step has its own limit; this one ends a pass that lost its way between steps.
 _REPAIR_LIMIT_S = 6 * 3600.0
 _NOTE_LIMIT_S = 60.0
+# Of the child that reads the history; a file as large as it gets takes some seconds.
+_HISTORY_LIMIT_S = 20.0
 _SHOWN_LINES = 3
 
 Listener = Callable[[Told], None]
@@ -76,6 +79,21 @@ class Passes:
         if ended.code != 0:
             raise KernwardError(f"not recorded: {_end_of(ended)}", "journalctl -u kernward")
 
+    async def history(self, asked: Asked) -> str:
+        """What is recorded of it, as the text of ``kernward history --json``."""
+        argv = (*self._pass("history"), "--", json.dumps(asked_dict(asked)))
+        reader = _Reader(lambda _told: None)
+        # In a JSON text a JSON text grows by its quotation marks.
+        ended = await follow(argv, reader.line, _HISTORY_LIMIT_S, 2 * LARGEST_ANSWER)
+        if reader.failed is not None:
+            raise KernwardError(reader.failed.message, reader.failed.hint)
+        text = reader.kept.document if reader.kept is not None and ended.code == 0 else ""
+        # What no bus can carry is no document, either.
+        if not (text and text.isascii() and text.isprintable()):
+            why = f"the history was not told: {_end_of(ended)}"
+            raise KernwardError(why, "as root: kernward history")
+        return text
+
     def _pass(self, kind: str) -> tuple[str, ...]:
         file = ("--settings", self.settings_file) if self.settings_file else ()
         return (*self.own, "pass", kind, *file)
@@ -106,6 +124,7 @@ class _Reader:
         self.has_told = False
         self.seen: Optional[Seen] = None
         self.failed: Optional[Failed] = None
+        self.kept: Optional[Kept] = None
 
     def line(self, line: str) -> None:
         try:
@@ -118,6 +137,8 @@ class _Reader:
             self.seen = told
         elif isinstance(told, Failed):
             self.failed = told
+        elif isinstance(told, Kept):
+            self.kept = told
         self._listener(told)
 
 

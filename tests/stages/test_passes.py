@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kernward.core.seen import Failed, Line, Seen, Told, told_dict
+from kernward.core.asked import Asked, asked_of
+from kernward.core.seen import Failed, Kept, Line, Seen, Told, told_dict
 from kernward.errors import KernwardError, LockHeldError, NotBegunError
 from kernward.passes import Passes, own_command
 from kernward.tools.transient import transient
@@ -92,6 +93,49 @@ def test_the_unit_gets_its_limits_and_nothing_of_its_command_is_taken_for_an_opt
     assert {"--wait", "--pipe", "--collect", "--property=Slice=kernward.slice"} <= set(argv)
     assert "--property=RuntimeMaxSec=5s" in argv
     assert "--setenv=TZ=UTC" in argv
+
+
+ASKED = Asked(5, frozenset({"6.1.0-48-amd64"}), frozenset({"tracker"}), 7)
+
+
+def test_the_history_is_what_a_child_has_read(tmp_path: Path) -> None:
+    told = Kept('{"schema": 1, "passes": []}')
+    asked = passes(tmp_path, "a library printed this", line(told))
+    assert asyncio.run(asked.history(ASKED)) == told.document
+    verb, _, question = (tmp_path / "asked").read_text().partition(" -- ")
+    assert verb == "pass history"
+    assert asked_of(json.loads(question)) == ASKED
+
+
+@pytest.mark.parametrize(
+    ("lines", "end"),
+    [
+        ((), "exit 0"),
+        (("garbage", "{}", "[1]", "\x1b[2J"), "exit 0"),
+        (('{"told": "kept", "document": 7}',), "exit 0"),
+        (('{"told": "kept", "document": "\\udc80"}',), "exit 0"),
+        (('{"told": "kept", "document": "a\\u0000b"}',), "exit 0"),
+        ((line(Kept("x" * (3 << 20))),), "exit 0"),
+        ((line(Kept("{}")),), "echo Traceback >&2; exit 1"),
+        ((line(Kept("{}")),), "kill -9 $$"),
+    ],
+    ids=["nothing", "garbage", "number", "half", "nul", "long", "traceback", "killed"],
+)
+def test_a_history_that_cannot_be_passed_on_is_an_error(
+    tmp_path: Path, lines: tuple[str, ...], end: str
+) -> None:
+    with pytest.raises(KernwardError, match="the history was not told") as raised:
+        asyncio.run(passes(tmp_path, *lines, end=end).history(ASKED))
+    assert raised.value.hint == "as root: kernward history"
+
+
+def test_what_a_history_cannot_be_read_for_is_told(tmp_path: Path) -> None:
+    asked = passes(
+        tmp_path, line(Failed("that is more than 256 KiB", "ask for less")), end="exit 3"
+    )
+    with pytest.raises(KernwardError, match="more than 256 KiB") as raised:
+        asyncio.run(asked.history(ASKED))
+    assert raised.value.hint == "ask for less"
 
 
 def test_the_own_command_can_be_started_again() -> None:

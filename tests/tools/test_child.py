@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernward.errors import ToolMissingError, ToolTimedOutError
+from kernward.errors import NotBegunError, ToolMissingError, ToolTimedOutError
 from kernward.tools.child import Ended, follow
 
 
@@ -72,6 +72,19 @@ def test_a_line_beyond_all_measure_does_not_end_the_reading() -> None:
 def test_what_is_not_installed_is_named() -> None:
     with pytest.raises(ToolMissingError, match="no-such-program"):
         ran(("no-such-program",))
+
+
+def test_what_cannot_be_started_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(NotBegunError, match="cannot be started: Permission denied"):
+        ran((str(tmp_path),))
+
+
+def test_a_line_may_be_bounded_more_closely() -> None:
+    script = "echo one; head -c 300000 /dev/zero | tr '\\0' x; echo; echo two"
+    lines: list[str] = []
+    asyncio.run(follow(("sh", "-c", script), lines.append, 20.0, 100_000))
+    assert (lines[0], lines[-1]) == ("one", "two")
+    assert max(map(len, lines)) <= 200_000
 
 
 def test_a_limit_ends_it_with_all_that_it_started(tmp_path: Path) -> None:

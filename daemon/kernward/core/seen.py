@@ -106,9 +106,16 @@ class Failed:
     busy: bool = False
 
 
-Told = Union[Seen, Began, Line, Waits, Finished, Failed]
+@dataclass(frozen=True)
+class Kept:
+    """What the history has of what was asked for: the text of ``kernward history --json``."""
+
+    document: str
+
+
+Told = Union[Seen, Began, Line, Waits, Finished, Failed, Kept]
 _KINDS: Mapping[str, type[Any]] = {
-    each.__name__.lower(): each for each in (Seen, Began, Line, Waits, Finished, Failed)
+    each.__name__.lower(): each for each in (Seen, Began, Line, Waits, Finished, Failed, Kept)
 }
 
 
@@ -142,6 +149,8 @@ def told_of(document: Json) -> Told:
         values["failed"] = Retry(**values["failed"]) if values["failed"] else None
         values["postings"] = tuple(values["postings"])
         values["notes"] = tuple(values["notes"])
+    if kind is Kept and not isinstance(values["document"], str):
+        raise TypeError("not a text")
     if kind is Finished:
         values["tail"] = tuple(values["tail"])
     told: Told = kind(**values)

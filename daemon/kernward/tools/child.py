@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kernward.core.nouns import dataclass
-from kernward.errors import ToolMissingError, ToolTimedOutError
+from kernward.errors import NotBegunError, ToolMissingError, ToolTimedOutError
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A pass tells its whole look in one line: a hundred modules on ten kernels make some hundred KiB.
@@ -31,11 +31,16 @@ class Ended:
     tail: tuple[str, ...]
 
 
-async def follow(argv: Sequence[str], on_line: Callable[[str], None], limit_s: float) -> Ended:
+async def follow(
+    argv: Sequence[str],
+    on_line: Callable[[str], None],
+    limit_s: float,
+    longest_bytes: int = _LONGEST_LINE_BYTES,
+) -> Ended:
     """Run to the end; every line of standard output goes to ``on_line`` as it comes.
 
-    Being cancelled ends the child's whole process group. Raises ToolMissingError,
-    ToolTimedOutError.
+    Longer ones are dropped. Being cancelled ends the child's whole process group. Raises
+    ToolMissingError, NotBegunError, ToolTimedOutError.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -43,7 +48,7 @@ async def follow(argv: Sequence[str], on_line: Callable[[str], None], limit_s: f
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE_BYTES,
+            limit=longest_bytes,
             env=_environment(),
             start_new_session=True,
         )
@@ -51,6 +56,12 @@ async def follow(argv: Sequence[str], on_line: Callable[[str], None], limit_s: f
         raise ToolMissingError(
             f"{argv[0]} is not installed", f"install the package that brings {argv[0]}"
         ) from None
+    except OSError as error:
+        # No memory, no more processes: of the moment, and no reason for the daemon to end.
+        raise NotBegunError(
+            f"{argv[0]} cannot be started: {error.strerror or error}",
+            "see what the host has run out of",
+        ) from error
     try:
         return await asyncio.wait_for(_to_the_end(process, on_line), limit_s)
     except asyncio.TimeoutError:
