@@ -1,4 +1,4 @@
-"""Our service on the system bus: the status as properties and signals, and the verbs.
+"""Our service on the system bus: the status as properties and signals, the verbs, the history.
 
 Belongs here: who may call what with which arguments, what is answered, and when changes are told.
 Not here: the interface itself (core/bus_interface.py), what a verb does (``Verbs``, given by the
@@ -16,7 +16,9 @@ import re
 from collections.abc import Awaitable
 from typing import NoReturn, Optional, Protocol
 
+from kernward.bus_history import BusHistory
 from kernward.bus_news import BusNews
+from kernward.core.asked import MOST_ENTRIES, Asked
 from kernward.core.bus_interface import (
     ERROR,
     INTERFACE,
@@ -36,8 +38,11 @@ from kernward.tools.systemd import is_unit_name
 _PROPERTIES = f"{BUS}.Properties"
 _LONGEST_REASON = 500
 _LONGEST_RELEASE_S = 30 * 24 * 3600
-# At work at once; more are refused. One caller's share keeps the others in.
-_MOST_CALLS, _MOST_CALLS_OF_ONE = 16, 4
+_MOST_NAMES, _LONGEST_NAME = 20, 100
+_US_NS = 1000
+# At work at once, and of one caller; more are refused. His share keeps the others in, and that of
+# those who only read keeps verbs in.
+_MOST_VERBS, _MOST_READS = (16, 4), (4, 1)
 _METHODS = {each.name: each for each in METHODS}
 
 
@@ -65,6 +70,9 @@ class Verbs(Protocol):
     async def release(self, service: str, reason: str, seconds: Optional[int], caller: str) -> None:
         """Let the service start though its gate be closed; None: until the reboot."""
 
+    async def history(self, asked: Asked) -> str:
+        """Change nothing; what is recorded, as ``kernward history --json`` has it."""
+
 
 class BusService:
     """The object behind our bus name. ``publish`` may be called before there is a bus."""
@@ -74,7 +82,8 @@ class BusService:
         self._polkit = polkit
         self._verbs = verbs
         self._news = BusNews(connection)
-        self._calls: dict[asyncio.Task[None], str] = {}
+        self._history = BusHistory(connection, verbs.history)
+        self._calls: dict[asyncio.Task[None], Incoming] = {}
         self._broken: Optional[asyncio.Future[None]] = None
 
     def publish(self, status: Status) -> None:
@@ -141,17 +150,24 @@ class BusService:
 
     def _begin(self, call: Incoming) -> None:
         method = _METHODS[call.member]
-        of_one = sum(sender == call.sender for sender in self._calls.values())
         if call.signature != method.signature:
             text = f"{call.member} takes ({method.signature}), not ({call.signature})"
             self._connection.refuse(call, f"{BUS}.Error.InvalidArgs", text)
-        elif len(self._calls) >= _MOST_CALLS or of_one >= _MOST_CALLS_OF_ONE:
+        elif _only_reads(call) and not call.wants_reply:
+            return
+        elif not self._has_room(call):
             text = "too many calls are at work: wait for their answers"
             self._connection.refuse(call, f"{BUS}.Error.LimitsExceeded", text)
         else:
             task = asyncio.get_running_loop().create_task(self._serve(call))
-            self._calls[task] = call.sender
+            self._calls[task] = call
             task.add_done_callback(self._ended)
+
+    def _has_room(self, call: Incoming) -> bool:
+        reads = _only_reads(call)
+        alike = [each.sender for each in self._calls.values() if _only_reads(each) == reads]
+        most, most_of_one = _MOST_READS if reads else _MOST_VERBS
+        return len(alike) < most and alike.count(call.sender) < most_of_one
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._calls[task]
@@ -162,6 +178,9 @@ class BusService:
     async def _serve(self, call: Incoming) -> None:
         try:
             _check_arguments(call)
+            if _only_reads(call):
+                await self._history.answer(call, _asked(call))
+                return
             caller = await self._authorized(call)
             if caller is not None:
                 await _perform(self._verbs, call, caller)
@@ -194,6 +213,10 @@ def error_name(error: KernwardError) -> str:
     return f"{ERROR}.{'Failed' if plain == 'Kernward' else plain}"
 
 
+def _only_reads(call: Incoming) -> bool:
+    return not _METHODS[call.member].action
+
+
 def _check_arguments(call: Incoming) -> None:
     arguments = {
         each.name: value for each, value in zip(_METHODS[call.member].arguments, call.body)
@@ -212,6 +235,23 @@ def _check_arguments(call: Incoming) -> None:
         raise _BadArgumentError(
             "a release ends after 30 days at most", "or with the next boot: 0 seconds"
         )
+    if arguments.get("limit", 0) > MOST_ENTRIES:
+        raise _BadArgumentError(
+            f"the daemon tells {MOST_ENTRIES} entries of a kind at most", "as root all can be read"
+        )
+    for names in (arguments.get("kernels", ()), arguments.get("modules", ())):
+        if len(names) > _MOST_NAMES or not all(
+            each.isprintable() and 0 < len(each) <= _LONGEST_NAME for each in names
+        ):
+            raise _BadArgumentError(
+                "the names of kernels or modules cannot be used",
+                f"give {_MOST_NAMES} of each at most, of 1 to {_LONGEST_NAME} printable characters",
+            )
+
+
+def _asked(call: Incoming) -> Asked:
+    kernels, modules, since_us, limit = call.body
+    return Asked(since_us * _US_NS, frozenset(kernels), frozenset(modules), limit)
 
 
 def _perform(verbs: Verbs, call: Incoming, caller: str) -> Awaitable[None]:

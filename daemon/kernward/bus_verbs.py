@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from kernward.core.asked import Asked
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState, Guard
 from kernward.core.messages import Event, message
@@ -77,6 +78,10 @@ class Verbs:
         self._words.release(guard.service, reason, caller, seconds or 0, gate)
         self.service.wake()
         await self._record(ActionKind.RELEASE, guard.service, caller, reason)
+
+    async def history(self, asked: Asked) -> str:
+        """Have it read."""
+        return await self._passes.history(asked)
 
     def _guard(self, service: str) -> Guard:
         """Of the service by its real name: a word about one that asks no gate would do nothing."""

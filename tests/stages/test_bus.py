@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
@@ -15,20 +16,23 @@ import pytest
 from dbus_next import Message, MessageFlag, MessageType
 
 from buses import Fake, PrivateBus, connected, play, stranger, until
-from kernward import client
+from kernward import bus_history, client
 from kernward.bus import BusService, error_name
+from kernward.core.asked import Asked
 from kernward.core.bus_interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, introspection
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState, Hold, Lease
 from kernward.core.nouns import replace
 from kernward.core.status import Phase, Progress, Status, status_of
 from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
+from kernward.passes import Passes
 from kernward.tools import retry
 from kernward.tools.polkit import Polkit
 from kernward.tools.root import Root
 
 _TOP = Path(__file__).parents[2]
 _BUS = "org.freedesktop.DBus"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root's rights")
 
 FINDING = {
     "code": "built-before-image",
@@ -69,6 +73,7 @@ STATUS = Status(
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACK_FIRST_S", 0.01)
+    monkeypatch.setattr(bus_history, "SHORTEST_REST_S", 0)
 
 
 class RecordingVerbs:
@@ -77,6 +82,8 @@ class RecordingVerbs:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.refusal: Optional[Exception] = None
+        self.document = '{"schema": 1, "unknown": []}'
+        self.reading = self.most_reading = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
 
@@ -103,6 +110,15 @@ class RecordingVerbs:
 
     async def release(self, service: str, reason: str, seconds: Optional[int], caller: str) -> None:
         await self._tell("release", service, reason, seconds, caller)
+
+    async def history(self, asked: Asked) -> str:
+        self.reading += 1
+        self.most_reading = max(self.reading, self.most_reading)
+        try:
+            await self._tell("history", asked)
+        finally:
+            self.reading -= 1
+        return self.document
 
 
 @contextlib.asynccontextmanager
@@ -382,6 +398,14 @@ def test_verbs_reach_the_daemon_with_their_caller() -> None:
         ("Release", "sst", ["sync.service", "why", 30 * 24 * 3600 + 1]),
         ("Release", "sst", ["sync.service", "why", (1 << 64) - 1]),
         ("Check", "s", ["now"]),
+        ("History", "", []),
+        ("History", "sstu", ["6.1.0-56-amd64", "dattobd", 0, 50]),
+        ("History", "asastu", [[], [], 0, 501]),
+        ("History", "asastu", [[], [], 0, (1 << 32) - 1]),
+        ("History", "asastu", [[""], [], 0, 50]),
+        ("History", "asastu", [["6.1"] * 21, [], 0, 50]),
+        ("History", "asastu", [[], ["\x1b[2J"], 0, 50]),
+        ("History", "asastu", [[], ["x" * 101], 0, 50]),
     ],
 )
 def test_arguments_that_cannot_be_used_are_refused(member: str, signature: str, body: Any) -> None:
@@ -443,7 +467,8 @@ def test_another_user_may_read_and_call_nothing(with_polkit: bool) -> None:  # n
             asked = [(body[1], body[2]) for _, body in fake.asked]
             one = {"service": "sync.service"}
             details = {"Hold": one, "Unhold": one, "Release": one}
-            assert asked == [(each.action, details.get(each.name, {})) for each in METHODS]
+            verbs_of_root = [each for each in METHODS if each.action]
+            assert asked == [(each.action, details.get(each.name, {})) for each in verbs_of_root]
 
     play(scenario)
 
@@ -534,6 +559,127 @@ asyncio.run(main())""")
             assert most <= 64
             friend = await stranger(bus.address)
             assert await asyncio.wait_for(get(friend, "State"), 5) == "held"
+
+    play(scenario)
+
+
+# ---- the history
+
+QUESTION = (["6.1.0-56-amd64"], ["dattobd", "zfs"], 7, 20)
+ASKED = Asked(7_000, frozenset({"6.1.0-56-amd64"}), frozenset({"dattobd", "zfs"}), 20)
+
+
+async def ask_history(friend: Any, *question: Any) -> Any:
+    return await ask(friend, "History", "asastu", *(question or QUESTION))
+
+
+def test_another_user_is_told_the_history_and_polkit_is_not_asked() -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        fake = Fake({"CheckAuthorization": lambda _: ("(bba{ss})", [[False, True, {}]])})
+        await fake.appear(bus.address, "org.freedesktop.PolicyKit1")
+        async with serving(bus) as (_, verbs):
+            said = await bus.as_nobody(f"""
+async def main():
+    bus = await MessageBus(bus_address=ADDRESS).connect()
+    show(await bus.call(Message(member="History", signature="asastu", body={list(QUESTION)}, **KERNWARD)))
+asyncio.run(main())""")
+            assert said == f"done {verbs.document}\n"
+        assert verbs.told == [("history", ASKED)]
+        assert fake.asked == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "exit 0",
+            ("Failed", "the history was not told: exit code 0", "as root: kernward history"),
+        ),
+        (
+            "yes garbage | head -n 50000; echo no >&2; exit 7",
+            ("Failed", "the history was not told: exit code 7 (no)", "as root: kernward history"),
+        ),
+        (
+            """echo '{"told": "failed", "message": "a", "hint": "b"}'; exit 3""",
+            ("Failed", "a", "b"),
+        ),
+    ],
+)
+def test_a_child_that_fails_is_an_error_and_the_daemon_goes_on(
+    tmp_path: Path, program: str, said: tuple[str, ...]
+) -> None:
+    script = tmp_path / "kernward"
+
+    def is_now(text: str) -> None:
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o700)
+
+    async def scenario(bus: PrivateBus) -> None:
+        async with connected(bus.address) as connection:
+            verbs = RecordingVerbs()
+            verbs.history = Passes((str(script),)).history  # type: ignore[method-assign]
+            running = asyncio.ensure_future(BusService(connection, Polkit(connection), verbs).run())
+            friend = await friend_of_the_service(bus)
+            is_now(program)
+            assert await ask_history(friend) == said
+            script.unlink()
+            assert (await ask_history(friend))[0] == "ToolMissing"
+            is_now("""echo '{"told": "kept", "document": "all of it"}'""")
+            assert await ask_history(friend) == ("all of it",)
+            assert not running.done()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    play(scenario)
+
+
+def test_many_who_read_take_turns_and_keep_no_verb_out() -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        async with serving(bus) as (_, verbs):
+            verbs.go_on.clear()
+            friends = [await stranger(bus.address) for _ in range(6)]
+            calls = [asyncio.ensure_future(ask_history(friends[0])) for _ in range(10)]
+            await until(lambda: sum(each.done() for each in calls) == 9)
+            calls += [asyncio.ensure_future(ask_history(each)) for each in friends]
+            await until(lambda: sum(each.done() for each in calls) == 12)
+            check = asyncio.ensure_future(ask(friends[0], "Check"))
+            await asyncio.sleep(0.05)
+            verbs.go_on.set()
+            answers = [await each for each in calls]
+            assert await check == ()
+        assert [each[0] for each in answers].count("LimitsExceeded") == 12
+        assert answers.count((verbs.document,)) == 4
+        assert verbs.most_reading == 1
+
+    play(scenario)
+
+
+def test_between_two_readings_there_is_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_history, "SHORTEST_REST_S", 1.5)
+
+    async def scenario(bus: PrivateBus) -> None:
+        async with serving(bus):
+            friend, now = await stranger(bus.address), asyncio.get_running_loop().time
+            began = now()
+            await ask_history(friend)
+            first = now()
+            await ask_history(friend)
+            assert first - began < 1.5 <= now() - began
+
+    play(scenario)
+
+
+def test_who_wants_no_answer_has_nothing_read() -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        async with serving(bus) as (_, verbs):
+            friend = await stranger(bus.address)
+            call = Message(NAME, PATH, INTERFACE, "History", signature="asastu")
+            call.body, call.flags = list(QUESTION), MessageFlag.NO_REPLY_EXPECTED
+            await friend.send(call)
+            await ask_history(friend, [], [], 0, 0)
+        assert verbs.told == [("history", Asked(limit=0))]
 
     play(scenario)
 
@@ -630,13 +776,15 @@ def test_the_man_page_describes_the_interface_and_nothing_else() -> None:
 def _described(member: ET.Element) -> str:
     if member.tag == "property":
         return f"*{member.get('name')}* ({member.get('type')})"
-    arguments = ", ".join(f"{each.get('type')} {each.get('name')}" for each in member)
-    return f"*{member.get('name')}*({arguments})"
+    words = [(each.get("direction"), f"{each.get('type')} {each.get('name')}") for each in member]
+    taken = ", ".join(each for direction, each in words if direction != "out")
+    given = ", ".join(each for direction, each in words if direction == "out")
+    return f"*{member.get('name')}*({taken})" + (f" -> ({given})" if given else "")
 
 
 def test_the_policy_has_an_action_for_each_verb_and_lets_nobody_in_unasked() -> None:
     policy = ET.parse(_TOP / "units" / "org.kernward.policy").getroot()  # noqa: S314 (our own)
     actions = {each.get("id"): each.find("defaults") for each in policy.iter("action")}
-    assert actions.keys() == {each.action for each in METHODS}
+    assert actions.keys() == {each.action for each in METHODS if each.action}
     grants = {each.text for defaults in actions.values() for each in defaults or ()}
     assert grants == {"auth_admin", "auth_admin_keep"}

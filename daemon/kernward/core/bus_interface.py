@@ -28,11 +28,12 @@ class Argument:
 
 @dataclass(frozen=True)
 class Method:
-    """A verb, and the polkit action that it needs. None has a result."""
+    """A verb, and the polkit action that it needs; without one it only reads, for everybody."""
 
     name: str
     action: str
     arguments: tuple[Argument, ...] = ()
+    results: tuple[Argument, ...] = ()
 
     @property
     def signature(self) -> str:
@@ -54,6 +55,10 @@ class Signal:
 
 
 _SERVICE, _REASON = Argument("service", "s"), Argument("reason", "s")
+_QUESTION = (
+    *(Argument(name, "as") for name in ("kernels", "modules")),
+    *(Argument("since_us", "t"), Argument("limit", "u")),
+)
 METHODS = (
     Method("Check", "org.kernward.check"),
     Method("Repair", "org.kernward.repair"),
@@ -61,6 +66,7 @@ METHODS = (
     Method("Hold", "org.kernward.hold", (_SERVICE, _REASON)),
     Method("Unhold", "org.kernward.hold", (_SERVICE,)),
     Method("Release", "org.kernward.release", (_SERVICE, _REASON, Argument("seconds", "t"))),
+    Method("History", "", _QUESTION, (Argument("document", "s"),)),
 )
 
 _FINDING = tuple(Argument(name, "s") for name in ("code", "kernel", "module", "summary"))
@@ -93,6 +99,7 @@ def introspection() -> str:
         parts += [
             f'<method name="{method.name}">',
             *_arguments(method.arguments, ' direction="in"'),
+            *_arguments(method.results, ' direction="out"'),
         ]
         parts.append("</method>")
     for signal in SIGNALS:
