@@ -1,4 +1,4 @@
-"""The command line's side of the daemon: its status, live or from disk, and verbs that it is told.
+"""The command line's side of the daemon: status and history from it, and verbs that it is told.
 
 Belongs here: whom to ask, and what an error means for the person at the terminal. Not here: words
 and arrangement (core/status_form.py), arguments and exit codes (cli.py). Starts no daemon: one that
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Optional, Union
 
 from kernward.core import status_form
+from kernward.core.asked import Asked
 from kernward.core.bus_interface import ERROR, INTERFACE, METHODS, NAME, PATH, SIGNALS, STATUS_JSON
 from kernward.core.facts import Unknown
 from kernward.core.nouns import dataclass, replace
+from kernward.core.printable import printable
 from kernward.core.status import Progress, Status, status_of
-from kernward.errors import KernwardError, SettingsInvalidError
+from kernward.errors import KernwardError, OutputNotUnderstoodError, SettingsInvalidError
 from kernward.tools.bus_connection import Connection
 from kernward.tools.bus_messages import BUS, GONE, NO_REPLY, BusError, Call, Watch
 from kernward.tools.root import Root
@@ -27,6 +29,9 @@ _PROPERTIES = f"{BUS}.Properties"
 _STATUS_LIMIT_S = 5.0
 # Somebody may have to type a password for polkit.
 _VERB_LIMIT_S = 150.0
+# Others may be waiting for theirs.
+_HISTORY_LIMIT_S = 60.0
+_LARGEST_U, _US_NS = (1 << 32) - 1, 1000
 _METHODS = {each.name: each for each in METHODS}
 
 Show = Callable[[Iterable[str]], None]
@@ -61,6 +66,43 @@ def tell(verb: str, *arguments: object, address: Optional[str] = None) -> None:
         asyncio.run(_once(address, ask))
     except BusError as error:
         raise _in_words(error) from error
+
+
+def history(asked: Asked, address: Optional[str] = None) -> Mapping[str, Any]:
+    """The document of ``history --json`` from the daemon. Raises KernwardError with what to type."""
+    body = (
+        [printable(each) for each in sorted(asked.kernels)],
+        [printable(each) for each in sorted(asked.modules)],
+        max(asked.since_ns, 0) // _US_NS,
+        min(max(asked.limit, 0), _LARGEST_U),
+    )
+    signature = _METHODS["History"].signature
+    call = Call(NAME, PATH, INTERFACE, "History", signature, body, starts_service=False)
+
+    async def ask(connection: Connection) -> str:
+        (text,) = await connection.call(call, _HISTORY_LIMIT_S)
+        return str(text)
+
+    try:
+        return _document_of(asyncio.run(_once(address, ask)))
+    except BusError as error:
+        raise _in_words(error) from error
+
+
+def _document_of(text: str) -> Mapping[str, Any]:
+    import json  # noqa: PLC0415 (no verb needs it)
+
+    from kernward.core.history_form import SCHEMA  # noqa: PLC0415 (status does not need it)
+
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise OutputNotUnderstoodError(
+            "the daemon's answer was not understood", "systemctl restart kernward"
+        )
+    return document
 
 
 def watch(show: Show, address: Optional[str] = None) -> None:

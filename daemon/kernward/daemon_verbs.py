@@ -327,7 +327,8 @@ def history(options: Options) -> int:
                 f"--since {options.since}: not a span of time", f"for instance: --since {error}"
             ) from error
     asked = Asked(since_ns, frozenset(options.kernel), frozenset(options.module), options.limit)
-    document = _kept(Root(options.root), asked)
+    root = Root(options.root)
+    document = _told_by_daemon(asked) if root.is_host and _is_closed(root) else _kept(root, asked)
     if options.json:
         _print_json(document)
     else:
@@ -335,6 +336,31 @@ def history(options: Options) -> int:
     for each in document["unknown"]:
         print(f"kernward: {each['what']}: {each['reason']}", file=sys.stderr)
     return BLIND if document["unknown"] else SOUND
+
+
+def _is_closed(root: Root) -> bool:
+    from kernward.tools.history import History
+
+    return History(root).is_closed()
+
+
+def _told_by_daemon(asked: Asked) -> Mapping[str, Any]:
+    from kernward.tools.history import HISTORY
+
+    try:
+        from kernward.client import history
+
+        return history(asked)
+    except SettingsInvalidError:
+        raise
+    except ModuleNotFoundError:
+        why, hint = "no library for the bus is installed", ""
+    except KernwardError as error:
+        why, hint = error.message, error.hint
+    raise KernwardError(
+        f"only root may read {HISTORY}, and the daemon does not tell: {why}",
+        "; or: ".join(each for each in (_as_root(), hint) if each),
+    )
 
 
 def _kept(root: Root, asked: Asked) -> Mapping[str, Any]:
@@ -371,9 +397,11 @@ def _settings(options: Options) -> tuple[Root, Settings]:
 
 def _only_root(what: str) -> None:
     if os.geteuid() != 0:
-        raise SettingsInvalidError(
-            f"{what} needs root", f"sudo {' '.join(['kernward', *sys.argv[1:]])}"
-        )
+        raise SettingsInvalidError(f"{what} needs root", _as_root())
+
+
+def _as_root() -> str:
+    return f"sudo {' '.join(['kernward', *sys.argv[1:]])}"
 
 
 def _print_json(document: object) -> None:

@@ -55,6 +55,7 @@ CALLS = [
     (PATH, OWN, "Hold", "ss", ["x.service", "y" * 400]),
     (PATH, OWN, "Hold", "ss", ["z" * 20_000, ""]),
     (PATH, OWN, "NoSuchVerb", "", []),
+    (PATH, OWN, "History", "asastu", [["x" * 100] * 90, [], 0, 5]),
     ("/elsewhere", OWN, "Check", "", []),
 ]
 
@@ -151,6 +152,7 @@ def test_a_plain_user_reads_everything_and_changes_nothing(installed: Host) -> N
     assert json.loads(values["StatusJson"]["data"]) == status(host)
     assert _as_user(host, "cat", STATUS).stdout == (host / STATUS).read_text()
     assert SERVICE in _as_user(host, "kernward", "status").stdout
+    _reads_the_history(host)
     set_one = ("busctl", "set-property", *_OBJECT, "NeedsApproval", "b", "false")
     assert _as_user(host, *set_one).returncode != 0
     bus = ("--dest=org.freedesktop.DBus", "/org/freedesktop/DBus")
@@ -161,6 +163,25 @@ def test_a_plain_user_reads_everything_and_changes_nothing(installed: Host) -> N
     # Its lock cannot be had, which would keep it from starting again.
     lock = ("flock", "-n", "/run/kernward/daemon.lock", "true")
     assert "Permission denied" in _as_user(host, *lock).output
+
+
+def _reads_the_history(host: Container) -> None:
+    """The file is root's; the daemon tells what is in it, and root needs no daemon."""
+    assert _as_user(host, "cat", "/var/lib/kernward/history.db").returncode != 0
+    kept = host.run("kernward", "history").stdout
+    assert "incident" in kept
+    assert _as_user(host, "kernward", "history").stdout == kept
+    question = ("asastu", "0", "1", "no-such-module", "0", "5")
+    asked = _as_user(host, "busctl", "--json=short", "call", *_OBJECT, "History", *question)
+    document = json.loads(json.loads(asked.stdout)["data"][0])
+    assert (document["schema"], document["incidents"], document["unknown"]) == (1, [], [])
+    host.run("systemctl", "stop", "kernward.service")
+    done = _as_user(host, "kernward", "history")
+    assert done.returncode == 3
+    assert "sudo kernward history; or: systemctl start kernward" in done.output
+    assert host.run("kernward", "history").stdout == kept
+    host.run("systemctl", "start", "kernward.service")
+    wait_until_quiet(host, "waiting")
 
 
 _PLANT = """

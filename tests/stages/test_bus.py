@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,18 +16,21 @@ from typing import Any, Optional
 import pytest
 from dbus_next import Message, MessageFlag, MessageType
 
-from buses import Fake, PrivateBus, connected, play, stranger, until
+from buses import NOBODY, Fake, PrivateBus, connected, play, stranger, until
 from kernward import bus_history, client
 from kernward.bus import BusService, error_name
 from kernward.core.asked import Asked
 from kernward.core.bus_interface import INTERFACE, METHODS, NAME, PATH, PROPERTIES, introspection
 from kernward.core.facts import Unknown
 from kernward.core.guarding import Gate, GateState, Hold, Lease
+from kernward.core.history_form import Chronicle, history_dict
 from kernward.core.nouns import replace
+from kernward.core.records import Action, ActionKind, Pass
 from kernward.core.status import Phase, Progress, Status, status_of
 from kernward.errors import KernwardError, LockHeldError, SettingsInvalidError
 from kernward.passes import Passes
 from kernward.tools import retry
+from kernward.tools.history import History
 from kernward.tools.polkit import Polkit
 from kernward.tools.root import Root
 
@@ -680,6 +684,95 @@ def test_who_wants_no_answer_has_nothing_read() -> None:
             await friend.send(call)
             await ask_history(friend, [], [], 0, 0)
         assert verbs.told == [("history", Asked(limit=0))]
+
+    play(scenario)
+
+
+# As the command line runs it, with a history that only root may read in the place of the host's.
+_MOUNTED = 'mount --bind "$1" /var/lib; shift; exec "$@"'
+_AS_USER = """
+import os, sys
+import kernward.cli, kernward.client, kernward.daemon_verbs, kernward.core.history_form
+import kernward.tools.history, kernward.core.durations
+# Only now: the environment may lie in root's home.
+uid = int(sys.argv.pop(1))
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+sys.argv[0] = "kernward"
+kernward.cli.entry_point()
+"""
+
+
+async def history_as(bus: PrivateBus, uid: int, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and complaints of ``kernward history``."""
+    own = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", _MOUNTED, "sh")
+    process = await asyncio.create_subprocess_exec(
+        *(*own, str(bus.folder / "var/lib"), sys.executable, "-c", _AS_USER),
+        *(str(uid), "history", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus.address},
+    )
+    said, complaint = await process.communicate()
+    return process.returncode or 0, said.decode(), complaint.decode()
+
+
+def a_kept_history(bus: PrivateBus, asked: Asked) -> str:
+    """The document of a history that lies beside the bus."""
+    history = History(Root(bus.folder))
+    if not history.files():
+        history.record_action(Action(ActionKind.HOLD, "sync.service", "uid 0", "\x1b[2Jm", 7, 8))
+        history.record_pass(Pass("repair", "headers came", 5, 6_000_000_000, "open", "done"))
+    parts = (history.incidents(), history.passes(), history.actions(), history.builds())
+    return json.dumps(history_dict(Chronicle(*parts), asked))
+
+
+@as_root
+@pytest.mark.parametrize("form", [(), ("--json",), ("--limit", "1"), ("--module", "x")])
+def test_who_may_not_read_the_history_is_shown_the_same_by_the_daemon(
+    form: tuple[str, ...],
+) -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        asked = Asked(
+            modules=frozenset({"x"} if "x" in form else ()), limit=1 if "1" in form else 50
+        )
+        async with serving(bus) as (_, verbs):
+            verbs.document = a_kept_history(bus, asked)
+            root = await history_as(bus, 0, *form)
+            assert verbs.told == []
+            assert await history_as(bus, NOBODY, *form) == root
+            assert root[0] == 0
+            assert root[1].strip()
+            assert "\x1b" not in root[1]
+        assert verbs.told == [("history", asked)]
+
+    play(scenario)
+
+
+@as_root
+def test_who_is_told_by_nobody_is_told_why_and_what_to_type() -> None:
+    async def scenario(bus: PrivateBus) -> None:
+        a_kept_history(bus, Asked())
+        assert (await history_as(bus, 0))[0] == 0
+        code, said, complaint = await history_as(bus, NOBODY, "--limit", "3")
+        assert (code, said) == (3, "")
+        assert "only root may read /var/lib/kernward/history.db" in complaint
+        assert "the daemon does not run" in complaint
+        assert "sudo kernward history --limit 3; or: systemctl start kernward" in complaint
+        async with serving(bus) as (_, verbs):
+            code, _, complaint = await history_as(bus, NOBODY, "--limit", "501")
+            assert code == 2
+            assert "500 entries" in complaint
+            verbs.document = "garbage"
+            code, _, complaint = await history_as(bus, NOBODY)
+            assert code == 3
+            assert "not understood" in complaint
+            verbs.refusal = KernwardError("the history was not told: exit code 1", "a hint")
+            code, _, complaint = await history_as(bus, NOBODY)
+            assert code == 3
+            assert "exit code 1" in complaint
+            assert "; or: a hint" in complaint
 
     play(scenario)
 

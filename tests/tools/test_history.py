@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -128,6 +129,29 @@ def test_changes_that_are_not_merged_yet_are_read(history: History, folder: Path
 
 
 # ---- incidents
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_it_is_closed_to_those_who_may_not_read_it() -> None:
+    def is_closed_to(uid: int) -> bool:
+        os.seteuid(uid)
+        try:
+            return fresh(folder).is_closed()
+        finally:
+            os.seteuid(0)
+
+    # Not pytest's own folder, which is closed to others altogether.
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        assert not is_closed_to(65534)
+        fresh(folder).record_pass(a_pass())
+        assert is_closed_to(65534)
+        assert not is_closed_to(0)
+        file_of(folder).chmod(0o644)
+        assert not is_closed_to(65534)
+        file_of(folder).parent.chmod(0o700)
+        assert is_closed_to(65534)
 
 
 def test_an_incident_goes_from_first_sight_to_its_end_and_may_come_back(history: History) -> None:

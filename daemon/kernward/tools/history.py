@@ -51,6 +51,10 @@ class History:
 
     # ------------------------------------------------------------------ reading
 
+    def is_closed(self) -> bool:
+        """Whether this user may not read it."""
+        return self._file.is_closed()
+
     def builds(self) -> Union[tuple[BuildRecord, ...], Unknown]:
         """Every file that was found sound, the latest first."""
         columns = ", ".join(_BUILD_COLUMNS)

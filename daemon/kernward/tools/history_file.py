@@ -67,6 +67,18 @@ class HistoryFile:
 
     # ------------------------------------------------------------------ reading
 
+    def is_closed(self) -> bool:
+        """Whether this user may not read it. One that is not there is open."""
+        try:
+            return not all(
+                os.access(self._root.outside(each.path, follow=False), os.R_OK, effective_ids=True)
+                for each in self.files()
+            )
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+
     def read(self, answer: Callable[[sqlite3.Connection], _T], none: _T) -> Union[_T, Unknown]:
         """The answer, or the one for no file. Never raises for what is in a file.
 
