@@ -1,7 +1,7 @@
 """The start of a guarded service: wait while its module is being mended, then let it start or not.
 
 Belongs here: what ``kernward-gate@SERVICE.service`` runs, in order. What it goes by are files under
-/run and /sys, never the bus: a start must not hang on a bus that is down, and must not be let
+/run, /sys and /etc, and dpkg's locks, never the bus: a start must not hang on a bus that is down, and must not be let
 through by it. Not here: the decision (core/opening.py).
 """
 
