@@ -71,7 +71,7 @@ journal.send(message(Event.GATE_REFUSED, service="sync.service", reason="module 
     assert entry["KERNWARD_EVENT"] == "gate_refused"
     assert (entry["KERNWARD_KERNEL"], entry["KERNWARD_MODULE"]) == ("6.1.0-48-amd64", "dattobd")
     assert "Subject: A start of sync.service was refused" in seen.explained
-    assert "When that is mended: systemctl start sync.service" in seen.explained
+    assert "To see why: kernward status" in seen.explained
     assert "Documentation: man:kernward-journal(7)" in seen.explained
 
 
