@@ -8,7 +8,7 @@ host that is on.
 from __future__ import annotations
 
 from booted.stories import guarded, with_sync
-from roots.states import Host, headers_first
+from roots.states import Host, headers_first, one_transaction
 from roots.subjects import MAPPROBE
 
 
@@ -57,3 +57,19 @@ def unsound(host: Host) -> None:
     with (host / "/etc/initramfs-tools/modules").open("a") as modules:
         modules.write("mapprobe\n")
     headers_first(host)
+
+
+def built_without_map(host: Host) -> None:
+    """The newer kernel came in the ordinary way; then somebody built mapprobe without its map.
+
+    The same on every release, whatever its dkms heals by itself. data-sync may not run on it.
+    """
+    with_sync(host, loads_at_boot=False)
+    guarded(host)
+    (host / "/etc/kernward/kernward.toml").write_text('leave = ["plainprobe"]\n')
+    one_transaction(host)
+    system_map = host / f"/boot/System.map-{host.newer}"
+    system_map.rename(system_map.with_name("kept"))
+    for action in ("build", "install"):
+        host.run("dkms", action, "mapprobe/1.0", "-k", host.newer, "--force")
+    system_map.with_name("kept").rename(system_map)
