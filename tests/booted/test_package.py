@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from booted import package
+from booted import package, stand_in
 from booted.conftest import Host
 from booted.container import Container
-from roots import repack
+from booted.living import left_behind, main_pid
+from booted.states import built_without_map
+from booted.stories import GATE, LIMIT_S, is_active, wait_until_active, wait_until_quiet
+from roots import pointers, repack
 from roots.debian import BOOKWORM, TRIXIE, Release
+from roots.proof import assert_dkms_agrees
 
 _RELEASES = pytest.mark.parametrize("release", [BOOKWORM, TRIXIE], ids=lambda each: each.suite)
 _KERNEL_HOOKS = [
@@ -72,8 +76,11 @@ def test_it_runs_from_the_first_boot_on(installed: Host, release: Release) -> No
     host.wait_until(lambda: _is_active(host), "kernward.service is active after a power cut")
 
 
-def test_an_upgrade_restarts_it_and_keeps_what_was_decided(installed: Host, tmp_path: Path) -> None:
-    host = _on(installed(BOOKWORM))
+@_RELEASES
+def test_an_upgrade_restarts_it_and_keeps_what_was_decided(
+    installed: Host, release: Release, tmp_path: Path
+) -> None:
+    host = _on(installed(release))
     host.wait_until(lambda: _is_active(host), "kernward.service is active")
     before = host.unit("kernward.service", "MainPID")
     (host / "/run/kernward/kept").write_text("a lease")
@@ -85,14 +92,39 @@ def test_an_upgrade_restarts_it_and_keeps_what_was_decided(installed: Host, tmp_
     assert (host / _APT_CONF).read_text() == "// not here\n"
 
 
+@_RELEASES
 def test_who_disabled_it_finds_it_disabled_after_an_upgrade(
-    installed: Host, tmp_path: Path
+    installed: Host, release: Release, tmp_path: Path
 ) -> None:
-    host = _on(installed(BOOKWORM))
+    host = _on(installed(release))
     host.run("systemctl", "disable", "--now", "kernward.service")
     package.install(host, package.with_version(package.built(), "99.0", tmp_path))
     assert host.unit("kernward.service", "UnitFileState") == "disabled"
     assert not _is_active(host)
+
+
+@_RELEASES
+def test_an_upgrade_in_the_middle_of_a_build_that_a_start_waits_for(
+    installed: Host, release: Release, tmp_path: Path
+) -> None:
+    host = installed(release, built_without_map)
+    upgrade = package.with_version(package.built(), "99.0", tmp_path)
+    with stand_in.holding(host, "modpost") as held:
+        host.boot(host.newer)
+        host.wait_until(held.exists, "it is built", LIMIT_S)
+        process = main_pid(host)
+        package.install(host, upgrade)
+        host.wait_until(lambda: main_pid(host) not in {process, "0"}, "it is back", LIMIT_S)
+        # The start was not turned away meanwhile, nor let through.
+        assert host.unit(GATE, "ActiveState") == "activating"
+        assert not is_active(host)
+    wait_until_active(host)
+    wait_until_quiet(host)
+    pointers.assert_right(host, host.newer)
+    assert_dkms_agrees(host)
+    assert host.unit("kernward.service", "NRestarts") == "0"
+    assert host.failed_units() == []
+    assert left_behind(host) == []
 
 
 @_RELEASES
@@ -125,9 +157,12 @@ def _guarded(host: Container) -> None:
     host.run("systemctl", "daemon-reload")
 
 
+@_RELEASES
 @pytest.mark.parametrize("program", ["whole", "broken"])
-def test_removing_it_leaves_no_service_closed(installed: Host, program: str) -> None:
-    host = _on(installed(BOOKWORM))
+def test_removing_it_leaves_no_service_closed(
+    installed: Host, release: Release, program: str
+) -> None:
+    host = _on(installed(release))
     _guarded(host)
     if program == "broken":
         (host / "/usr/bin/kernward").write_text("#!/bin/sh\nexit 1\n")
@@ -137,8 +172,11 @@ def test_removing_it_leaves_no_service_closed(installed: Host, program: str) -> 
     assert host.unit(_SERVICE, "ActiveState") == "active"
 
 
-def test_removed_but_not_purged_its_hooks_do_nothing(installed: Host, tmp_path: Path) -> None:
-    host = _on(installed(BOOKWORM))
+@_RELEASES
+def test_removed_but_not_purged_its_hooks_do_nothing(
+    installed: Host, release: Release, tmp_path: Path
+) -> None:
+    host = _on(installed(release))
     host.apt("remove", "kernward")
     assert all((host / path).exists() for path in (*_KERNEL_HOOKS, _APT_CONF))
     spool = host / "/var/lib/kernward/spool"
