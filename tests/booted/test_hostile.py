@@ -351,3 +351,31 @@ def test_without_its_neighbours(installed: Host, prepare: Callable[[Container], 
 def _answers(host: Container) -> bool:
     done = host.run("busctl", "get-property", *_OBJECT, "Phase", check=False)
     return done.returncode == 0
+
+
+def test_a_daemon_that_hangs_is_started_anew_and_opens_nothing_meanwhile(installed: Host) -> None:
+    host = installed(BOOKWORM, guarded_sync)
+    drop_in = host / f"/etc/systemd/system/{DAEMON}.d/watchdog.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nWatchdogSec=4s\n")
+    on_older(host)
+    wait_until_active(host)
+    host.run("systemctl", "stop", SERVICE)
+    wait_until_quiet(host)
+    process = main_pid(host)
+    host.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", DAEMON)
+    path = host / MAPPROBE.installed(host, host.older)
+    path.write_bytes(path.read_bytes())
+    start(host)
+    wait_until_gate_says(host, "is not the file that was judged")
+    assert not is_active(host)
+    assert main_pid(host) == process
+    host.wait_until(lambda: main_pid(host) not in {process, "0"}, "it is started anew", LIMIT_S)
+    wait_until_active(host)
+    wait_until_quiet(host)
+    assert host.unit(DAEMON, "NRestarts") == "1"
+    lines = [str(each["MESSAGE"]) for each in host.journal(f"UNIT={DAEMON}")]
+    assert any("Watchdog timeout" in line for line in lines)
+    # What the one before it had said counted for nothing.
+    assert kinds(told(host)).count("daemon_started") == 2
+    assert published(host) == judged(host)
