@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from booted import package, stories
+import json
+
+from booted import package, stand_in, stories
 from booted.conftest import Host
 from booted.container import Container
+from booted.living import REPAIR
+from booted.states import guarded_sync, guarded_unloaded
 from booted.stories import (
     SERVICE,
     assert_in_order,
@@ -51,6 +55,48 @@ def _module_state(host: Container, kernel: str) -> tuple[str, int]:
     return sha256(path), path.stat().st_mtime_ns
 
 
+def _assert_others_go_first(host: Container) -> None:
+    """The repair that runs has what others leave over, and not for ever."""
+    assert host.unit(REPAIR, "Slice") == "kernward.slice"
+    assert host.unit(REPAIR, "RuntimeMaxUSec") == "6h"
+    assert host.unit("kernward.slice", "ActiveState") == "active"
+    assert host.unit("kernward.slice", "CPUWeight") == "10"
+    assert host.unit("kernward.slice", "IOWeight") == "10"
+    process = host.unit(REPAIR, "MainPID")
+    groups = (host / f"/proc/{process}/cgroup").read_text()
+    assert f"/kernward.slice/{REPAIR}" in groups
+    assert host.run("ps", "-o", "ni=", "-p", process).stdout.strip() == "10"
+
+
+def _assert_on_record(host: Container) -> None:
+    """The incident from first sight to its end, and what the good build was made with."""
+    kept = json.loads(host.run("kernward", "history", "--json").stdout)
+    incidents = [
+        each
+        for each in kept["incidents"]
+        if (each["code"], each["module"], each["kernel"]) in _holding(host)
+    ]
+    assert {(each["code"], each["severity"]) for each in incidents} == {
+        ("headers-before-image", "hold"),
+        ("map-pointers-missing", "hold"),
+    }
+    for each in incidents:
+        assert each["first_seen"] <= each["last_seen"] < each["resolved"]
+    (build,) = (
+        each
+        for each in kept["builds"]
+        if (each["module"], each["kernel"]) == ("mapprobe", host.newer)
+    )
+    assert build["path"] == MAPPROBE.installed(host, host.newer)
+    for package_of, name in (("image", host.image), ("headers", host.headers)):
+        assert f"{name}:amd64={host.version_of(name)}" in build[package_of].split()
+    assert build["maps"].startswith(f"/boot/System.map-{host.newer}")
+    assert sha256(host / f"/boot/config-{host.newer}")[:12] in build["config"]
+    assert all(build[name] for name in ("plain_sha256", "symvers", "compiler", "dkms", "built"))
+    repairs = [each for each in kept["passes"] if each["kind"] == "repair"]
+    assert [each["state"] for each in repairs] == ["open"]
+
+
 def test_headers_first_is_mended_before_the_reboot_and_the_service_never_notices(
     equipped: Host,
 ) -> None:
@@ -69,15 +115,18 @@ def test_headers_first_is_mended_before_the_reboot_and_the_service_never_notices
     wait_until_quiet(host)
     assert on_bus(host, "State") == "open"
     assert inhibitors(host) == ""
-    host.install(host.image)
-    assert history.configured(host, host.headers) < history.unpacked(host, host.image)
-    pointers.assert_none(host, host.newer)
-    unsound = _module_state(host, host.newer)
-    # From the first file on nobody reboots into it by accident.
-    assert " shutdown:sleep " in inhibitors(host)
-    host.wait_until(lambda: on_bus(host, "Phase") == "repairing", "it is repaired", stories.LIMIT_S)
-    assert host.newer in on_bus(host, "Inhibitor")
-    assert on_bus(host, "Inhibitor") in inhibitors(host)
+    with stand_in.holding(host, "modpost") as held:
+        host.install(host.image)
+        assert history.configured(host, host.headers) < history.unpacked(host, host.image)
+        pointers.assert_none(host, host.newer)
+        unsound = _module_state(host, host.newer)
+        # From the first file on nobody reboots into it by accident.
+        assert " shutdown:sleep " in inhibitors(host)
+        host.wait_until(held.exists, "it is repaired", stories.LIMIT_S)
+        assert on_bus(host, "Phase") == "repairing"
+        assert host.newer in on_bus(host, "Inhibitor")
+        assert on_bus(host, "Inhibitor") in inhibitors(host)
+        _assert_others_go_first(host)
     wait_until_quiet(host)
 
     assert_in_order(
@@ -98,6 +147,7 @@ def test_headers_first_is_mended_before_the_reboot_and_the_service_never_notices
     assert (host.unit(SERVICE, "MainPID"), _module_state(host, host.older)) == (process, loaded)
     assert host.unit(SERVICE, "NRestarts") == "0"
     assert hook_events(host)[before:] == [*of_headers(host.newer), *of_image(host.newer)]
+    _assert_on_record(host)
 
     mended = files(host)
     host.reboot(host.newer)
@@ -111,7 +161,7 @@ def test_headers_first_is_mended_before_the_reboot_and_the_service_never_notices
 
 
 def test_after_a_power_cut_the_gate_holds_until_the_repair_at_boot(installed: Host) -> None:
-    host = on_older(guarded(with_sync(installed(BOOKWORM), loads_at_boot=False)))
+    host = on_older(installed(BOOKWORM, guarded_unloaded))
     assert is_active(host)
     before = len(hook_events(host))
     host.install(host.headers)
@@ -142,12 +192,12 @@ def test_after_a_power_cut_the_gate_holds_until_the_repair_at_boot(installed: Ho
 def test_a_night_of_unattended_upgrades_in_minimal_steps_is_mended_by_morning(
     installed: Host,
 ) -> None:
-    host = with_sync(installed(BOOKWORM), loads_at_boot=True)
+    host = installed(BOOKWORM, guarded_sync)
     host.offer(kernels.MAIN, kernels.METAS_OLDER)
     host.install("unattended-upgrades", kernels.META_IMAGE, kernels.META_HEADERS)
     allowed = 'Unattended-Upgrade::Origins-Pattern { "origin=*"; };\n'
     (host / "/etc/apt/apt.conf.d/99local-archive").write_text(allowed)
-    on_older(guarded(host))
+    on_older(host)
     process = host.unit(SERVICE, "MainPID")
     host.offer(kernels.MAIN, kernels.METAS_OLDER, kernels.METAS_NEWER)
     # Which of its steps is first is chance; with this seed it is the headers.
@@ -169,7 +219,7 @@ def test_a_night_of_unattended_upgrades_in_minimal_steps_is_mended_by_morning(
 
 def test_where_dkms_heals_by_itself_there_is_nothing_to_do(installed: Host) -> None:
     """From dkms 3.2 on it builds anew what was built before the image came."""
-    host = on_older(guarded(with_sync(installed(TRIXIE), loads_at_boot=True)))
+    host = on_older(installed(TRIXIE, guarded_sync))
     process = host.unit(SERVICE, "MainPID")
     abi = host.newer.removesuffix("-cloud-amd64")
     host.install(f"linux-headers-{abi}-common")
