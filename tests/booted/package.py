@@ -90,10 +90,28 @@ def installed(release: Release, state: Optional[State] = None) -> tuple[Path, ..
     return _layer(name, fresh, archive, (source_of(state),), state)
 
 
-def install(host: Host, package: Path) -> None:
-    """Install or upgrade it with apt."""
-    shutil.copy(package, host / "/opt")
-    host.install(f"/opt/{package.name}")
+def install(host: Host, *packages: Path) -> None:
+    """Install or upgrade them with apt, in one transaction."""
+    for each in packages:
+        shutil.copy(each, host / "/opt")
+    host.install(*(f"/opt/{each.name}" for each in packages))
+
+
+def of_debian(release: Release, *names: str) -> tuple[Path, ...]:
+    """Packages of the release with all that they depend on and equipped hosts have not."""
+
+    def make(into: Path) -> None:
+        with overlay.fresh(_supplied(release)) as tree:
+            root = LiveRoot(tree, debs=None)
+            shutil.copy(release.bare() / "etc/apt/sources.list", root / "/etc/apt/sources.list")
+            downloads.tried(root.offer_debian)
+            downloads.tried(lambda: root.apt("install", "--download-only", *names))
+            for each in (root / "/var/cache/apt/archives").glob("*.deb"):
+                shutil.copy(each, into)
+
+    made_from = cache.key(_supplied(release)[0].parent.name, *names)
+    made = cache.entry(f"{release.suite}-{names[0]}", made_from, make)
+    return tuple(sorted(made.glob("*.deb")))
 
 
 def with_version(package: Path, version: str, into: Path) -> Path:

@@ -16,19 +16,10 @@ from kernward.tools.boot_default import WantedDefault, restore_default, set_defa
 from kernward.tools.bootloader import NextBoot, next_boot
 from kernward.tools.root import Root
 from kernward.tools.run import Command, run
-from roots import cache, downloads, overlay
+from roots import cache, downloads, grub, overlay
 from roots.debian import BOOKWORM, BULLSEYE, TRIXIE, Release
 from roots.live import LiveRoot
 
-# There is no disk below an overlay that the real one could find.
-_GRUB_PROBE = """#!/bin/sh
-case "$*" in
-*target=device*) echo /dev/vda1 ;;
-*target=fs_uuid*) echo 00000000-1111-2222-3333-444444444444 ;;
-*target=fs*) echo ext2 ;;
-*target=partmap*) echo gpt ;;
-esac
-"""
 # What Debian's login and sshd have, and nothing that asks for a password.
 _PAM_SERVICE = """auth required pam_permit.so
 session optional pam_motd.so motd=/run/motd.dynamic
@@ -38,7 +29,7 @@ session required pam_permit.so
 NEXT, OTHER = KernelRelease("6.99.0-2-amd64"), KernelRelease("6.99.0-1-amd64")
 
 
-_PACKAGES = ("grub-common", "grub2-common", "pamtester", "login", "bsdutils")
+_PACKAGES = (*grub.PACKAGES, "pamtester", "login", "bsdutils")
 _BY_SUITE = pytest.mark.parametrize(
     "release", [BULLSEYE, BOOKWORM, TRIXIE], ids=lambda it: it.suite
 )
@@ -68,14 +59,9 @@ def _layers(release: Release) -> tuple[Path, ...]:
 
 def with_grub(host: LiveRoot, default: str) -> Root:
     """Two kernels, and a menu that grub-mkconfig made for them."""
-    (host / "/usr/sbin/grub-probe").unlink()
-    (host / "/usr/sbin/grub-probe").write_text(_GRUB_PROBE)
-    (host / "/usr/sbin/grub-probe").chmod(0o755)
     for release in (NEXT, OTHER):
         (host / f"/boot/vmlinuz-{release}").write_text("an image")
-    (host / "/etc/default/grub").write_text(f"GRUB_DEFAULT={default}\n")
-    (host / "/boot/grub").mkdir(exist_ok=True)
-    host.run("grub-mkconfig", "-o", "/boot/grub/grub.cfg")
+    grub.set_up(host, default)
     return Root(host.path)
 
 
