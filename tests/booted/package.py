@@ -28,8 +28,8 @@ _SOURCES = (
     *("LICENSE", "Makefile", "NEWS.md", "README.md", "pyproject.toml"),
     *("daemon", "packaging", "units"),
 )
-# Of a server: who may do what, sessions, and what the scenarios of the night use.
-_SERVER = ("dbus", "polkitd", "libpam-systemd")
+# Of a server: who may do what, sessions, and a boot loader, which is not set up.
+_SERVER = ("dbus", "polkitd", "libpam-systemd", "grub2-common")
 _IN_ROOT = "/opt/checkout"
 
 
@@ -53,7 +53,7 @@ def equipped(release: Release) -> tuple[Path, ...]:
     """Layers of a settled host with all that the package depends on, ready to be booted."""
     archive = kernels.archive(release)
     recipe = (Path(stand_in.__file__).read_text(),)
-    return _layer(f"{release.suite}-equipped", _supplied(release), archive, recipe, stand_in.put_in)
+    return layer(f"{release.suite}-equipped", _supplied(release), archive, recipe, stand_in.put_in)
 
 
 def _supplied(release: Release) -> tuple[Path, ...]:
@@ -63,15 +63,11 @@ def _supplied(release: Release) -> tuple[Path, ...]:
     wanted = (*_field("Depends"), *_field("Recommends"), *_SERVER)
 
     def make(host: Host) -> None:
-        shutil.copy(release.bare() / "etc/apt/sources.list", host / "/etc/apt/sources.list")
-        downloads.tried(host.offer_debian)
-        downloads.tried(lambda: host.install(*wanted))
-        host.apt("clean")
-        host.offer(kernels.MAIN)
+        install_from_debian(host, release, *wanted)
         # The journal outlives a power cut.
         (host / "/var/log/journal").mkdir(exist_ok=True)
 
-    return _layer(f"{release.suite}-supplied", below, archive, (_RECIPE, *wanted), make)
+    return layer(f"{release.suite}-supplied", below, archive, (_RECIPE, *wanted), make)
 
 
 def installed(release: Release, state: Optional[State] = None) -> tuple[Path, ...]:
@@ -83,11 +79,20 @@ def installed(release: Release, state: Optional[State] = None) -> tuple[Path, ..
     package = built()
     name = f"{release.suite}-kernward-installed"
     recipe = (package.parent.name,)
-    fresh = _layer(name, equipped(release), archive, recipe, lambda host: install(host, package))
+    fresh = layer(name, equipped(release), archive, recipe, lambda host: install(host, package))
     if state is None:
         return fresh
     name = f"{release.suite}-kernward-{state.__name__.replace('_', '-')}"
-    return _layer(name, fresh, archive, (source_of(state),), state)
+    return layer(name, fresh, archive, (source_of(state),), state)
+
+
+def install_from_debian(host: Host, release: Release, *packages: str) -> None:
+    """Install from the network what the local archive has not, and be without it again."""
+    shutil.copy(release.bare() / "etc/apt/sources.list", host / "/etc/apt/sources.list")
+    downloads.tried(host.offer_debian)
+    downloads.tried(lambda: host.install(*packages))
+    host.apt("clean")
+    host.offer(kernels.MAIN)
 
 
 def install(host: Host, *packages: Path) -> None:
@@ -133,22 +138,24 @@ def copy_sources(into: Path) -> None:
         shutil.copy(path, target)
 
 
-# ---- making
-
-
-def _layer(
+def layer(
     name: str,
     below: tuple[Path, ...],
     archive: Archive,
     recipe: tuple[str, ...],
     change: Callable[[Host], None],
 ) -> tuple[Path, ...]:
+    """Layers of a host to which ``change`` was done, made once for each ``recipe``."""
+
     def make(into: Path) -> None:
         with overlay.mounted(below, into / "layer") as tree:
             change(Host(tree, archive))
 
     made_from = cache.key(below[0].parent.name, *recipe)
     return (cache.entry(name, made_from, make) / "layer", *below)
+
+
+# ---- making
 
 
 def _builder() -> Path:
