@@ -60,12 +60,17 @@ def headers_first(host: Host) -> None:
     host.install(host.image)
 
 
-def headers_forced_first(host: Host) -> None:
-    """The mistake on Debian 13, whose headers want their image: dpkg is told not to mind."""
+def headers_forced(host: Host) -> None:
+    """Headers and no image on Debian 13, whose headers want it: dpkg is told not to mind."""
     host.install(f"linux-headers-{host.newer.removesuffix('-cloud-amd64')}-common")
     host.install(f"linux-kbuild-{host.newer.removesuffix('-cloud-amd64')}")
     package = host.archive.package(kernels.MAIN, host.headers)
     host.run("dpkg", "--force-depends", "--install", f"{DEBS}/{kernels.MAIN}/{package.name}")
+
+
+def headers_forced_first(host: Host) -> None:
+    """The mistake on Debian 13: headers by force, and later the image."""
+    headers_forced(host)
     host.install(host.image)
 
 
