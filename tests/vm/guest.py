@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional
 
@@ -30,6 +31,7 @@ _BARE = ("-nodefaults", "-display", "none", "-no-reboot", "-rtc", "base=utc")
 _CMDLINE = (
     *("root=LABEL=root", "rw", "console=ttyS0", "loglevel=5", "panic=-1", "mitigations=off"),
     *("systemd.show_status=0", "systemd.getty_auto=0"),
+    *(f"systemd.mask={unit}.service" for unit in ("getty@tty1", "systemd-binfmt", "man-db")),
 )
 _TRACKED_SIZE = 64 << 20
 # On a quiet machine a boot takes 20 s, the slowest story two minutes.
@@ -44,7 +46,7 @@ tests/run-in-env.sh installs it; by hand: apt install qemu-system-x86
 class Guest(Asked):
     """A machine that is off, with this tree of files on its disk and a second, empty disk."""
 
-    tick_s = 1.0
+    tick_s = 2.0
     slowness = 4
 
     def __init__(self, tree: Path, folder: Path) -> None:
@@ -140,19 +142,22 @@ class Guest(Asked):
         limit_s: float = _RUN_LIMIT_S,
     ) -> Done:
         """Run a program in it and wait. With ``check`` a failing one raises."""
-        assert self._line is not None, "it is off"
-        request = {"argv": argv, "environment": environment or {}, "limit_s": limit_s}
-        self._line.settimeout(self._left_s())
-        self._line.sendall(json.dumps(request).encode() + b"\n")
+        self._ask(argv, environment or {}, limit_s)
         # On a busy machine the guest's clock may be behind.
         done = Done(argv, **self._answer(2 * limit_s))
         if check and done.returncode != 0:
             raise FailedError(done)
         return done
 
-    def shell(self, script: str, *, check: bool = True) -> Done:
-        """Run a constant piece of shell in it."""
-        return self.run("/bin/sh", "-ec", script, check=check)
+    def run_until_off(self, *argv: str) -> None:
+        """Run a program of which the guest goes off by itself, and wait for that."""
+        assert self._qemu is not None, "it is off"
+        self._ask(argv, {}, _RUN_LIMIT_S)
+        try:
+            self._qemu.wait(self._left_s())
+        except subprocess.TimeoutExpired:
+            raise self._trouble(f"{' '.join(argv)}: it did not go off") from None
+        self._ended()
 
     def text(self, path: str) -> str:
         """What a file in it says."""
@@ -175,6 +180,12 @@ class Guest(Asked):
         return "".join(f"---- {each.name}\n{_read(each)}" for each in consoles)
 
     # ------------------------------------------------------------------ the line to its agent
+
+    def _ask(self, argv: Sequence[str], environment: Mapping[str, str], limit_s: float) -> None:
+        assert self._line is not None, "it is off"
+        request = {"argv": argv, "environment": environment, "limit_s": limit_s}
+        self._line.settimeout(self._left_s())
+        self._line.sendall(json.dumps(request).encode() + b"\n")
 
     def _answer(self, limit_s: float) -> dict[str, Any]:
         assert self._line is not None
