@@ -47,7 +47,7 @@ from kernward.tools.root import Root
 from kernward.tools.run import run
 from kernward.tools.running_kernel import boot_id
 from kernward.tools.settings_kept import keep_texts
-from kernward.tools.status_file import daemon_lock, write_status
+from kernward.tools.status_file import daemon_lock, keep_lock, write_status
 from kernward.tools.systemd import System, UnitState
 from kernward.tools.transient import REPAIR_UNIT
 from kernward.words import Words
@@ -94,7 +94,7 @@ async def _live(root: Root, settings: Settings, settings_file: Optional[str]) ->
     standing = Standing(
         Hands(
             Reporter(
-                write=lambda status: write_status(root, status),
+                write=lambda status: _write(root, status),
                 on_bus=bus.publish,
                 notify=lambda line: journal.notify(STATUS=line),
                 send=send,
@@ -238,6 +238,12 @@ def _first_status(root: Root) -> Status:
         phase=Phase.STARTING,
         waits_for="the first look",
     )
+
+
+def _write(root: Root, status: Status) -> None:
+    # Whoever empties /run/kernward takes the sign of life away, too.
+    keep_lock(root)
+    write_status(root, status)
 
 
 def _busy(root: Root) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,8 +19,10 @@ from kernward.core.guarding import Gate, GateState, Hold, Lease
 from kernward.core.status import Phase, Progress, Status, status_dict
 from kernward.tools.root import Root
 from kernward.tools.status_file import (
+    LOCK_PATH,
     daemon_lock,
     daemon_pid,
+    keep_lock,
     read_status,
     status_stamp,
     write_status,
@@ -216,3 +219,19 @@ def test_a_status_cannot_be_published_into_a_foreign_folder(root: Path) -> None:
     with pytest.raises(OSError, match="user 1000"):
         write_status(Root(root), FULL)
     assert os.listdir(root / "run/kernward") == []
+
+
+def test_a_lock_whose_file_was_removed_is_held_anew(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    root = Root(tmp_path)
+    with daemon_lock(root) as other:
+        assert other is None
+        keep_lock(root)
+        (tmp_path / LOCK_PATH.lstrip("/")).unlink()
+        assert daemon_pid(root) is None
+        keep_lock(root)
+        assert daemon_pid(root) == os.getpid()
+        for each in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{each}") == str(tmp_path / LOCK_PATH.lstrip("/")):
+                    os.close(int(each))

@@ -77,10 +77,7 @@ def daemon_lock(root: Root) -> Iterator[Optional[int]]:
 
     Raises OSError. A program started from here must not keep it: its descriptor is close-on-exec.
     """
-    make_folder(root, FOLDER, 0o755)
-    # 0600: whoever may open it may lock it, and so keep the daemon from starting.
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(root.outside(LOCK_PATH, follow=False), flags, 0o600)
+    descriptor = _open_lock(root)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,6 +90,28 @@ def daemon_lock(root: Root) -> Iterator[Optional[int]]:
             yield None
     finally:
         os.close(descriptor)
+
+
+def keep_lock(root: Root) -> None:
+    """For who holds it: where its file was removed, hold another one until this process ends.
+
+    Raises OSError, EWOULDBLOCK where another daemon was faster.
+    """
+    if daemon_pid(root) is not None:
+        return
+    descriptor = _open_lock(root)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _open_lock(root: Root) -> int:
+    make_folder(root, FOLDER, 0o755)
+    # 0600: whoever may open it may lock it, and so keep the daemon from starting.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(root.outside(LOCK_PATH, follow=False), flags, 0o600)
 
 
 def daemon_pid(root: Root) -> Union[int, Unknown, None]:
