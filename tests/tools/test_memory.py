@@ -309,3 +309,12 @@ def test_memories_of_roots_that_are_long_gone_are_cleared_away(tmp_path: Path) -
     memory.recall("config", (OLD,), Reader())
     memory.save()
     assert sorted(os.listdir(tmp_path)) == ["other", "seen-used", "seen-young"]
+
+
+def test_what_a_killed_process_had_begun_to_save_is_cleared_away(path: str) -> None:
+    kept(path)
+    half = os.path.join(os.path.dirname(path), "half-abcdefgh")
+    with open(half, "wb") as opened:
+        opened.write(b"half a mem")
+    kept(path, "another")
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]

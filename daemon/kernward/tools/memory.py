@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 _TOO_YOUNG_NS = SECOND_NS
 _LARGEST = 64 << 20
 _PREFIX = "seen-"
+# Half written: of one that was killed, or that is saving at this moment and loses only speed.
+_HALF = "half-"
 _KEPT_S = 90 * 24 * 3600
 # Another version of the tool or of Python may read the same file another way.
 _MADE_BY = f"{__version__} {sys.version_info[:2]}"
@@ -74,23 +76,25 @@ class Memory:
         folder = os.path.dirname(self._path)
         with contextlib.suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=folder)
+            _prune(folder)
+            descriptor, name = tempfile.mkstemp(prefix=_HALF, dir=folder)
             try:
                 with os.fdopen(descriptor, "wb") as opened:
                     pickle.dump((_MADE_BY, self._kept), opened, pickle.HIGHEST_PROTOCOL)
                 os.replace(name, self._path)
             except BaseException:
                 # A full disk must not fill up with halves of a memory.
-                os.unlink(name)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
                 raise
-            _prune(folder)
 
 
 def _prune(folder: str) -> None:
     """Roots come and go; what was not written for long is of none that is still looked at."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if name.startswith(_PREFIX) and time.time() - os.lstat(path).st_mtime > _KEPT_S:
+        old = name.startswith(_PREFIX) and time.time() - os.lstat(path).st_mtime > _KEPT_S
+        if old or name.startswith(_HALF):
             os.unlink(path)
 
 
