@@ -351,6 +351,7 @@ def _depmod(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     index = kmod.read_index(bench.machine.root, step.kernel)
     names = _installed_files(bench, step)
     if isinstance(index, DepmodIndex) and all(name in index.paths for name in names):
+        kmod.sync_index(bench.machine.root, step.kernel)
         return Done("")
     return _failed(bench, completed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_any_content_answers_and_keeps_whole_lines(
     assert "my_own" in found.paths
     assert set(found.paths) == set(found.dependencies)
     assert len(list(found.paths)) == len(found.paths)
+
+
+def test_an_index_is_synced_whatever_else_lies_beside_it(tmp_path: Path) -> None:
+    root = tree(tmp_path, b"kernel/a.ko:\n")
+    folder = tmp_path / TREE
+    os.mkfifo(folder / "modules.pipe")
+    (folder / "modules.link").symlink_to("/nowhere")
+    (folder / "modules.folder").mkdir()
+    kmod.sync_index(root, K)
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError):
+        kmod.sync_index(root, K)
 
 
 def test_arguments_always_name_the_kernel_and_never_pass_an_option_for_a_name() -> None:

@@ -109,11 +109,12 @@ def sync_tree(path: str) -> None:
     """Every file and folder from ``path`` down is on the disk. Links are not followed."""
     for folder, _, files in os.walk(path):
         for name in files:
-            _sync_file(f"{folder}/{name}")
+            sync_file(f"{folder}/{name}")
         sync_folder(folder)
 
 
-def _sync_file(path: str) -> None:
+def sync_file(path: str) -> None:
+    """What is in this file is on the disk; what is no file is left alone. Links are not followed."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

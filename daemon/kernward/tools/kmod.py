@@ -31,6 +31,22 @@ def resolve_argv(release: KernelRelease, name: str) -> tuple[str, ...]:
     return ("modprobe", "--set-version", release.text, "-n", "--show-depends", "--", name)
 
 
+def sync_index(root: Root, release: KernelRelease) -> None:
+    """The whole index is on the disk: depmod (30 and before, at least) renames and never syncs.
+
+    A power cut soon afterwards could leave its files empty, and no module could be loaded at the
+    next boot. Raises OSError.
+    """
+    # Slow to import, and looks have no use for it.
+    from kernward.tools.atomic import sync_file, sync_folder  # noqa: PLC0415
+
+    folder = root.outside(f"/lib/modules/{release}")
+    for name in root.names(f"/lib/modules/{release}"):
+        if name.startswith("modules."):
+            sync_file(f"{folder}/{name}")
+    sync_folder(folder)
+
+
 def read_index(root: Root, release: KernelRelease) -> Union[DepmodIndex, Unknown, None]:
     """The index as depmod left it; None where there is none."""
     tree = f"/lib/modules/{release}"
