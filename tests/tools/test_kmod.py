@@ -126,6 +126,15 @@ def test_any_content_answers_and_keeps_whole_lines(
     assert len(list(found.paths)) == len(found.paths)
 
 
+@pytest.mark.parametrize("name", ["modules.dep.bin", "modules.alias.bin", "modules.symbols.bin"])
+def test_an_index_that_a_power_cut_emptied_is_none(tmp_path: Path, name: str) -> None:
+    root = tree(tmp_path, b"kernel/a.ko:\n")
+    (tmp_path / TREE / name).write_bytes(b"\xb0\x07\xf4\x57")
+    index(root)
+    (tmp_path / TREE / name).write_bytes(b"")
+    assert kmod.read_index(root, K) is None
+
+
 def test_an_index_is_synced_whatever_else_lies_beside_it(tmp_path: Path) -> None:
     root = tree(tmp_path, b"kernel/a.ko:\n")
     folder = tmp_path / TREE

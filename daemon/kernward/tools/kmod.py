@@ -14,6 +14,9 @@ from kernward.tools.root import Root
 from kernward.tools.running_kernel import loaded_build_id
 
 _LOADED = "/sys/module"
+_TEXT = "modules.dep"
+# What modprobe reads in fact. depmod begins each with a head: one of no bytes was lost.
+_BINARY = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
 
 
 def depmod_argv(release: KernelRelease) -> tuple[str, ...]:
@@ -35,23 +38,27 @@ def sync_index(root: Root, release: KernelRelease) -> None:
     """The whole index is on the disk: depmod (30 and before, at least) renames and never syncs.
 
     A power cut soon afterwards could leave its files empty, and no module could be loaded at the
-    next boot. Raises OSError.
+    next boot. What we read comes last: while that could be lost, so could the rest, and is missed.
+    Raises OSError.
     """
     # Slow to import, and looks have no use for it.
     from kernward.tools.atomic import sync_file, sync_folder  # noqa: PLC0415
 
     folder = root.outside(f"/lib/modules/{release}")
-    for name in root.names(f"/lib/modules/{release}"):
-        if name.startswith("modules."):
-            sync_file(f"{folder}/{name}")
+    names = [name for name in root.names(f"/lib/modules/{release}") if name.startswith("modules.")]
+    for name in sorted(names, key=lambda name: name == _TEXT):
+        sync_file(f"{folder}/{name}")
     sync_folder(folder)
 
 
 def read_index(root: Root, release: KernelRelease) -> Union[DepmodIndex, Unknown, None]:
-    """The index as depmod left it; None where there is none."""
+    """The index as depmod left it; None where there is none, or where a power cut emptied it."""
     tree = f"/lib/modules/{release}"
-    path = f"{tree}/modules.dep"
+    path = f"{tree}/{_TEXT}"
     try:
+        sizes = [seen.size for name in _BINARY if (seen := root.times(f"{tree}/{name}"))]
+        if 0 in sizes:
+            return None
         content = root.read_bytes(path)
         path = f"{tree}/modules.builtin"
         builtin = root.read_bytes(path) if root.exists(path) else b""

@@ -39,7 +39,7 @@ def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Findi
         return
     modules = f"/lib/modules/{subject.kernel.release}"
     if index is None:
-        yield subject.finding("depmod-stale", f"There is no {modules}/modules.dep.")
+        yield subject.finding("depmod-stale", f"There is no whole {modules}/modules.dep.")
         return
     listed = index.paths.get(module_name(pair))
     where = seen.path.split(f"{modules}/", 1)[-1]
