@@ -447,6 +447,17 @@ def test_a_disk_that_fills_up_half_way_changes_nothing_and_the_error_names_the_f
     assert litter(root) == []
 
 
+def test_what_fails_without_its_name_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left on device: '/var/lib/x'") as told,
+        atomic.naming("/var/lib/x"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert told.value.filename == "/var/lib/x"
+    with pytest.raises(FileNotFoundError, match="missing"), atomic.naming("/var/lib/x"):
+        os.unlink(tmp_path / "missing")
+
+
 def test_no_space_has_a_hint() -> None:
     root = Root(Path("/"))
     with pytest.raises(KernwardError, match="No space left") as told, explaining(root, "work"):

@@ -46,11 +46,11 @@ def copy_beside(source: BinaryIO, path: str) -> str:
     temporary = temporary_beside(path)
     remove_file(temporary)
     try:
-        _write_copy(source, path, temporary)
-    except OSError as error:
+        with naming(temporary):
+            _write_copy(source, path, temporary)
+    except OSError:
         remove_file(temporary)
-        # A failed write does not know its file.
-        raise OSError(error.errno, error.strerror, error.filename or temporary) from error
+        raise
     return temporary
 
 
@@ -98,11 +98,7 @@ def remove_file(path: str) -> None:
 
 def sync_folder(path: str) -> None:
     """What was renamed or made in this folder outlasts a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path, os.O_DIRECTORY)
 
 
 def sync_tree(path: str) -> None:
@@ -117,11 +113,25 @@ def sync_file(path: str) -> None:
     """What is in this file is on the disk; what is no file is left alone. Links are not followed."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    _sync(path, os.O_NOFOLLOW)
+
+
+def _sync(path: str, how: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | how)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """What fails in the block fails with this path: a failed write or fsync does not know its file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from error
 
 
 def exchange(one: str, other: str) -> bool:

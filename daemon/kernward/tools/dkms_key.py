@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from kernward.core.facts import KernelRelease
+from kernward.tools.atomic import naming
 from kernward.tools.root import Root
 
 FRAMEWORK = "/etc/dkms/framework.conf"
@@ -45,7 +46,7 @@ def unsigned_framework(root: Root, work: str) -> str:
     Every dkms from 3.0 on then builds unsigned and makes no key. Raises OSError.
     """
     path = root.outside(f"{work}/framework.conf")
-    with open(path, "x", encoding="utf-8", errors="surrogateescape") as made:
+    with naming(path), open(path, "x", encoding="utf-8", errors="surrogateescape") as made:
         made.write(_text(root, FRAMEWORK))
         made.write('\nsign_file="/nonexistent/kernward-makes-no-key"\n')
     return path

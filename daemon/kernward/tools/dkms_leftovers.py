@@ -29,7 +29,7 @@ def record_temporaries(root: Root, work: str, temporaries: Sequence[str]) -> Non
     ``work`` and ``temporaries`` are inside paths. Raises OSError.
     """
     path = root.outside(f"{work}/{_RECORD}")
-    with open(path, "w", encoding="utf-8") as record:
+    with atomic.naming(path), open(path, "w", encoding="utf-8") as record:
         json.dump(temporaries, record)
         record.flush()
         os.fsync(record.fileno())

@@ -99,6 +99,9 @@ def _list_text(names: Collection[str]) -> str:
 
 def _write(root: Root, inside: str, text: str, mode: int) -> None:
     """Atomic. mkinitramfs takes no name with a leading dot for a hook: the half-made one is none."""
+    # Slow to import, and looks have no use for it.
+    from kernward.tools.atomic import naming  # noqa: PLC0415
+
     path = root.outside(inside, follow=False)
     folder, name = os.path.split(path)
     os.makedirs(folder, mode=0o755, exist_ok=True)
@@ -107,7 +110,7 @@ def _write(root: Root, inside: str, text: str, mode: int) -> None:
         return
     made = f"{folder}/.{name}.kernward-new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(made, flags, 0o600), "wb") as file:
+    with naming(made), open(os.open(made, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fchmod(file.fileno(), mode)
