@@ -1,0 +1,225 @@
+"""Repairs that can be gone through a hundred times: what takes long is done once, and put in place.
+
+In the first, undisturbed repair of a scene dkms and mkinitramfs run for real, and what they make is
+kept. Later repairs have stand-ins, which copy it to where the real ones would have put it. All else
+of dkms, depmod and all of kernward are the real ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from roots import plug
+from roots.debian import BOOKWORM
+from roots.overlay import Done
+from roots.plug import Call, Plug
+from roots.proof import in_image, leftovers, raised, sha256
+from roots.states import Host, State, begun, early_headers_first, one_transaction
+from roots.subjects import MAPPROBE
+
+# Nothing may be there in the end that is not there after an undisturbed repair.
+_EVERYWHERE = ("/boot", "/etc", "/run", "/usr/lib/modules", "/usr/lib/systemd", "/var")
+# Where repairs write: what is there has to be the same in the end, to the byte.
+_WRITTEN = ("/boot", "/etc/initramfs-tools", "/usr/lib/modules", "/var/lib/dkms")
+# What a power cut may take away: all of it that is not on the disk yet.
+_AT_RISK = (*_WRITTEN, "/etc", "/var/lib/kernward", "/var/cache")
+_NEVER_WRITTEN = ("vmlinuz-", "System.map-", "config-")
+_TREE = "/var/lib/dkms/mapprobe"
+_KEPT = "/opt/kept"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A host to be repaired. ``own_tree``: dkms's folders can be exchanged, unlike an overlay's."""
+
+    name: str
+    state: State
+    prepare: Callable[[Host], None]
+    own_tree: bool
+    version: str = "1.0"
+    only: tuple[str, ...] = ()
+
+
+def _leave_plainprobe(host: Host) -> None:
+    # One module is enough here, and takes half the time.
+    settings = host / "/etc/kernward/kernward.toml"
+    settings.write_text('leave = ["plainprobe"]\n')
+
+
+def _ask_for_a_newer_version(host: Host) -> None:
+    settings = host / "/etc/kernward/kernward.toml"
+    settings.write_text('leave = ["plainprobe"]\nin_initramfs = ["mapprobe"]\n')
+    host.make_small_images()
+    MAPPROBE.at("1.1").add(host)
+
+
+def _damage_the_installed_file(host: Host) -> None:
+    _leave_plainprobe(host)
+    (host / MAPPROBE.installed(host, host.newer)).write_bytes(b"damaged")
+
+
+EXCHANGED = Scene("exchanged", early_headers_first, _leave_plainprobe, own_tree=True)
+MERGED = Scene("merged", early_headers_first, _leave_plainprobe, own_tree=False)
+REPLACED = Scene(
+    "replaced", one_transaction, _ask_for_a_newer_version, own_tree=True, version="1.1"
+)
+RESTORED = Scene("restored", one_transaction, _damage_the_installed_file, own_tree=False)
+SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED)
+
+
+@contextmanager
+def begun_scene(scene: Scene) -> Iterator[Host]:
+    """A host before its repair, with the real tools."""
+    with begun(BOOKWORM, scene.state) as host:
+        MAPPROBE.teach(host)
+        scene.prepare(host)
+        if scene.own_tree:
+            tree = host / _TREE
+            shutil.copytree(tree, tree.with_name("copied"), symlinks=True)
+            shutil.rmtree(tree)
+            tree.with_name("copied").rename(tree)
+        yield host
+
+
+def repair_argv(host: Host) -> tuple[str, ...]:
+    """A repair of the newer kernel alone: two kernels side by side would not go the same way twice."""
+    return host.kernward_argv("repair", "--yes", "--kernel", host.newer)
+
+
+def repaired(host: Host) -> Done:
+    """The next repair, which nothing disturbs."""
+    return host.run(*repair_argv(host), check=False)
+
+
+class Replay:
+    """One scene: what its undisturbed repair did, and hosts on which that goes fast."""
+
+    def __init__(self, scene: Scene, kept: Path) -> None:
+        self.scene = scene
+        self._kept = kept
+        with begun_scene(scene) as host:
+            self._before = _whole_files(host)
+            (host / _KEPT).mkdir()
+            _put(host, _recorders(scene))
+            done = plug.run(host, Plug(), repair_argv(host))
+            assert done.returncode == 0, done.output
+            self.calls: tuple[Call, ...] = tuple(plug.calls(host))
+            _assert_mended(host)
+            self._after = _whole_files(host)
+            self._content = _content(host)
+            self.paths = frozenset(plug.below(host, _EVERYWHERE))
+            shutil.copytree(host / _KEPT, kept, symlinks=True)
+        assert self._before != self._after
+
+    @contextmanager
+    def begun(self) -> Iterator[Host]:
+        """A host before its repair, with stand-ins for what takes long."""
+        with begun_scene(self.scene) as host:
+            shutil.copytree(self._kept, host / _KEPT, symlinks=True)
+            _put(host, _stand_ins(self.scene))
+            yield host
+
+    def assert_whole(self, host: Host, *, but_the_index: bool = False) -> None:
+        """Every file that the next boot needs is there and complete, old or new."""
+        for what, digests in _whole_files(host, index=not but_the_index).items():
+            allowed = self._before[what] | self._after[what]
+            assert digests, (what, "gone")
+            assert digests <= allowed, what
+
+    def assert_ended(self, host: Host) -> None:
+        """All is as after an undisturbed repair, of which kernward said that it is sound."""
+        content = _content(host)
+        paths = frozenset(plug.below(host, _EVERYWHERE))
+        assert sorted(paths ^ self.paths) == [], sorted(paths ^ self.paths)
+        different = [path for path in content if content[path] != self._content[path]]
+        assert different == [], different
+        assert leftovers(host) == []
+
+    def assert_converges(self, host: Host) -> None:
+        """The next repair completes it."""
+        done = repaired(host)
+        assert done.returncode == 0, done.output
+        self.assert_ended(host)
+
+
+def disk(host: Host) -> plug.Disk:
+    """To be asked for before what may be cut short."""
+    return plug.Disk(host, _AT_RISK)
+
+
+def _assert_mended(host: Host) -> None:
+    """What the real tools made is what the map and dkms want."""
+    installed = MAPPROBE.installed(host, host.newer)
+    assert host.modinfo(installed, "map").endswith(host.newer)
+    inside = in_image(host, host.newer)
+    assert inside.get("mapprobe.ko", sha256(host / installed)) == sha256(host / installed)
+    answer = host.asked("check", "--kernel", host.newer)
+    assert raised(answer) == set()
+
+
+def _whole_files(host: Host, *, index: bool = True) -> Mapping[str, frozenset[str]]:
+    """What each kernel needs: the hashes of its module's files, its initramfs and its index."""
+    found = {}
+    for kernel in (host.older, host.newer):
+        modules = host / f"/lib/modules/{kernel}"
+        places = {
+            "initramfs": (host / "/boot").glob(f"initrd.img-{kernel}"),
+            "installed": (modules / "updates/dkms").glob("mapprobe.ko*"),
+            "built": (host / _TREE).glob(f"*/{kernel}/x86_64/module/*.ko"),
+        }
+        if index:
+            places["index"] = modules.glob("modules.dep")
+        for what, files in places.items():
+            found[f"{what} of {kernel}"] = frozenset(map(sha256, files))
+    return found
+
+
+def _content(host: Host) -> dict[str, str]:
+    """The hash of every file where repairs write."""
+    return {
+        path: sha256(host / path)
+        for path in plug.below(host, _WRITTEN)
+        if not path.rsplit("/", 1)[-1].startswith(_NEVER_WRITTEN)
+        and not (host / path).is_symlink()
+        and (host / path).is_file()
+    }
+
+
+def _recorders(scene: Scene) -> dict[str, str]:
+    tree = f"{_TREE}/{scene.version}"
+    return {
+        "dkms": f"""
+            /usr/sbin/dkms "$@" || exit
+            [ "$1" != build ] || cp -a {tree} {_KEPT}/dkms
+        """,
+        "mkinitramfs": f"""
+            /usr/sbin/mkinitramfs "$@" || exit
+            cp "$2" {_KEPT}/image
+        """,
+    }
+
+
+def _stand_ins(scene: Scene) -> dict[str, str]:
+    """What they put there is of now, as if it had just been made."""
+    tree = f"{_TREE}/{scene.version}"
+    return {
+        "dkms": f"""
+            [ "$1" = build ] || exec /usr/sbin/dkms "$@"
+            cp -r --no-target-directory --no-clobber --preserve=links,mode {_KEPT}/dkms {tree}
+        """,
+        "mkinitramfs": f"""
+            cp {_KEPT}/image "$2"
+        """,
+    }
+
+
+def _put(host: Host, scripts: dict[str, str]) -> None:
+    """Before the real ones on PATH."""
+    for name, script in scripts.items():
+        path = host / f"/usr/local/sbin/{name}"
+        path.write_text(f"#!/bin/sh\n{script}")
+        path.chmod(0o755)

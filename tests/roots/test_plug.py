@@ -1,0 +1,75 @@
+"""The plug is pulled at every single call with which a repair changes the disk.
+
+At each: what the disk holds boots every kernel with a whole module, and the next repair ends sound
+and leaves nothing behind. The same with all lost that was not on the disk yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from roots import plug
+from roots.replay import (
+    EXCHANGED,
+    MERGED,
+    REPLACED,
+    RESTORED,
+    SCENES,
+    Replay,
+    Scene,
+    disk,
+    repair_argv,
+)
+
+# The points of a scene are dealt to several tests, so that workers can share them.
+_SHARES = 8
+_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15}
+_ALWAYS_LOST = {"/var/lib/kernward/lock"}
+
+ReplayOf = Callable[[Scene], Replay]
+
+
+@pytest.fixture(scope="session")
+def replay_of(tmp_path_factory: pytest.TempPathFactory) -> ReplayOf:
+    made: dict[Scene, Replay] = {}
+
+    def replay(scene: Scene) -> Replay:
+        if scene not in made:
+            made[scene] = Replay(scene, tmp_path_factory.mktemp(scene.name) / "kept")
+        return made[scene]
+
+    return replay
+
+
+@pytest.mark.parametrize("share", range(_SHARES))
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
+def test_stopped_before_every_write(replay_of: ReplayOf, scene: Scene, share: int) -> None:
+    replay = replay_of(scene)
+    points = len(replay.calls)
+    assert points >= _LEAST_POINTS[scene]
+    for point in range(1 + share, points + 1, _SHARES):
+        lost = _stopped(replay, point, loses=True)
+        # Where power makes a difference at all, once more without a cut.
+        if scene is EXCHANGED and set(lost) - _ALWAYS_LOST:
+            _stopped(replay, point, loses=False)
+
+
+def _stopped(replay: Replay, point: int, *, loses: bool) -> list[str]:
+    with replay.begun() as host:
+        before = disk(host)
+        done = plug.run(host, plug.pulled_at(point), repair_argv(host))
+        assert done.returncode == plug.KILLED, (point, done.output)
+        # It came as far as that, and no further.
+        calls = plug.calls(host)
+        assert len(calls) == calls[-1].number == point
+        assert calls[-1].name == replay.calls[point - 1].name
+        replay.assert_whole(host)
+        lost = before.lose_unsynced(calls[:-1]) if loses else []
+        # depmod has renamed its files: no longer than it takes to sync them.
+        unsynced_index = any("/modules." in path for path in lost)
+        assert not unsynced_index or "/usr/lib/modules/" in calls[-1].path, calls[-1]
+        replay.assert_whole(host, but_the_index=unsynced_index)
+        replay.assert_converges(host)
+    return lost
