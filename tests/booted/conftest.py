@@ -40,7 +40,7 @@ def equipped() -> Iterator[Host]:
         def hand_out(release: Release, state: Optional[State] = None) -> Container:
             assert state is None, "that takes a host with kernward"
             layers = package.equipped(release)
-            return stack.enter_context(container(layers, kernels.archive(release)))
+            return stack.enter_context(container(layers, kernels.archive(release), in_memory=True))
 
         yield hand_out
 
@@ -52,6 +52,6 @@ def installed() -> Iterator[Host]:
 
         def hand_out(release: Release, state: Optional[State] = None) -> Container:
             layers = package.installed(release, state)
-            return stack.enter_context(container(layers, kernels.archive(release)))
+            return stack.enter_context(container(layers, kernels.archive(release), in_memory=True))
 
         yield hand_out

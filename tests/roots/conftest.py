@@ -25,4 +25,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def begin() -> Iterator[Begin]:
     """Hands out hosts: ``begin(BOOKWORM, headers_first)``. They are gone after the test."""
     with ExitStack() as stack:
-        yield lambda release, state: stack.enter_context(begun(release, state))
+        yield lambda release, state: stack.enter_context(begun(release, state, in_memory=True))

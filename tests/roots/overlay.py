@@ -23,6 +23,7 @@ from roots import cache
 _CLONE_NEWNS = 0x20000
 _MS_PRIVATE_RECURSIVE = (1 << 18) | (1 << 14)
 _MNT_DETACH = 2
+_PLENTY_KIB = 4 << 20
 
 # $1 is the root; then pairs of SOURCE TARGET, mounted read-only; "--"; the command.
 _ENTER = """
@@ -89,22 +90,58 @@ def mounted(layers: Sequence[Path], upper: Path) -> Iterator[Path]:
     try:
         yield tree
     finally:
-        # What a killed program still holds must not keep the layer from being used elsewhere.
-        if _libc().umount2(os.fsencode(tree), 0) != 0:
-            _libc().umount2(os.fsencode(tree), _MNT_DETACH)
+        _unmount(tree)
         cache.remove(work)
         tree.rmdir()
 
 
 @contextmanager
-def fresh(layers: Sequence[Path]) -> Iterator[Path]:
-    """A writable tree over ``layers`` of which nothing is kept; swept later if we are killed."""
+def fresh(layers: Sequence[Path], *, in_memory: bool = False) -> Iterator[Path]:
+    """A writable tree over ``layers`` of which nothing is kept; swept later if we are killed.
+
+    ``in_memory``: what is written takes no disk, where that makes no difference but in speed.
+    """
     parent = cache.folder() / "scratch"
     parent.mkdir(exist_ok=True)
     _sweep(parent)
     folder = tempfile.TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-")
-    with folder as made, mounted(layers, Path(made, "upper")) as tree:
+    with (
+        folder as made,
+        _scratch(Path(made), in_memory=in_memory),
+        mounted(layers, Path(made, "upper")) as tree,
+    ):
         yield tree
+
+
+@contextmanager
+def _scratch(folder: Path, *, in_memory: bool) -> Iterator[None]:
+    """In memory only where that is plenty: a root writes some 200 to 500 MiB.
+
+    Thousands of headers are soon written, and wait for a busy disk for ten seconds to be removed.
+    """
+    if not in_memory or _available_kib() < _PLENTY_KIB or not _memory_dates_births():
+        yield
+        return
+    _own_mounts()
+    subprocess.run(["mount", "-t", "tmpfs", "scratch", str(folder)], check=True, timeout=60)
+    try:
+        yield
+    finally:
+        _unmount(folder)
+
+
+def _available_kib() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+
+
+@functools.cache
+def _memory_dates_births() -> bool:
+    """A tmpfs keeps times of birth, which scenarios are about. Old kernels' does not."""
+    asked = (("--file-system", "--format=%T"), ("--format=%W",))
+    argvs = (["stat", *options, "/dev/shm"] for options in asked)
+    kind, born = (run(argv, environment={}, timeout_s=30).stdout.strip() for argv in argvs)
+    return kind == "tmpfs" and born not in {"", "0", "-"}
 
 
 @contextmanager
@@ -160,6 +197,12 @@ def run_here(argv: Sequence[str], *, timeout_s: float) -> Done:
 
 # What a chroot needs; that of whoever runs the tests may name folders that are not in there.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _unmount(folder: Path) -> None:
+    # What a killed program still holds must not keep what lies below from being used elsewhere.
+    if _libc().umount2(os.fsencode(folder), 0) != 0:
+        _libc().umount2(os.fsencode(folder), _MNT_DETACH)
 
 
 @functools.cache

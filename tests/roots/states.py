@@ -257,10 +257,10 @@ Begin = Callable[[Release, State], Host]
 
 
 @contextmanager
-def begun(release: Release, state: State) -> Iterator[Host]:
+def begun(release: Release, state: State, *, in_memory: bool = False) -> Iterator[Host]:
     """A host in ``state``, to do with as you like; gone afterwards."""
     archive = kernels.archive(release)
-    with overlay.fresh(layers(release, archive, state)) as tree:
+    with overlay.fresh(layers(release, archive, state), in_memory=in_memory) as tree:
         yield Host(tree, archive)
 
 
