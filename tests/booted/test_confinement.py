@@ -115,17 +115,13 @@ asyncio.run(main())
     assert _confined(host, "python3", "-W", "ignore", "-c", ask).stdout.startswith("[[True")
 
 
-@pytest.mark.parametrize("path", ["/var/lib/kernward", "/var/cache/kernward", "/run/kernward"])
-def test_it_can_write_to_its_own_folders(installed: Host, path: str) -> None:
+def test_it_can_write_to_its_own_folders_and_nowhere_else(installed: Host) -> None:
     host = _on(installed(BOOKWORM))
-    assert _confined(host, "touch", f"{path}/x").returncode == 0
-    assert (host / f"{path}/x").exists()
-
-
-@pytest.mark.parametrize("path", ["/boot", "/lib/modules", "/etc", "/var/lib/dkms", "/run", "/usr"])
-def test_it_can_write_nowhere_else(installed: Host, path: str) -> None:
-    host = _on(installed(BOOKWORM))
-    assert "Read-only file system" in _confined(host, "touch", f"{path}/x").output
+    for path in ("/var/lib/kernward", "/var/cache/kernward", "/run/kernward"):
+        assert _confined(host, "touch", f"{path}/x").returncode == 0, path
+        assert (host / f"{path}/x").exists(), path
+    for path in ("/boot", "/lib/modules", "/etc", "/var/lib/dkms", "/run", "/usr"):
+        assert "Read-only file system" in _confined(host, "touch", f"{path}/x").output, path
 
 
 def test_it_can_neither_load_a_module_nor_reach_the_network(installed: Host) -> None:
