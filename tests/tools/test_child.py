@@ -112,6 +112,27 @@ def test_a_cancelled_one_takes_its_children_along(tmp_path: Path) -> None:
     assert not alive(pid_file)
 
 
+def test_one_that_is_cancelled_while_it_begins_takes_its_children_along(tmp_path: Path) -> None:
+    """The program is there before asyncio has its pipes in hand."""
+    pid_file = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {pid_file}; wait"
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(follow(("sh", "-c", script), lambda _line: None, 60.0))
+        # One turn: it has been started, and nothing was waited for yet.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + 10
+        while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop must not get on
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert not alive(pid_file)
+
+
 def test_it_has_a_fixed_locale_and_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("SECRET", "x")

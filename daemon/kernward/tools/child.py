@@ -43,15 +43,7 @@ async def follow(
     ToolMissingError, NotBegunError, ToolTimedOutError.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=longest_bytes,
-            env=_environment(),
-            start_new_session=True,
-        )
+        process = await _begun(argv, longest_bytes)
     except FileNotFoundError:
         raise ToolMissingError(
             f"{argv[0]} is not installed", f"install the package that brings {argv[0]}"
@@ -71,6 +63,27 @@ async def follow(
         ) from None
     finally:
         await _end(process)
+
+
+async def _begun(argv: Sequence[str], longest_bytes: int) -> asyncio.subprocess.Process:
+    beginning = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=longest_bytes,
+            env=_environment(),
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        # Cancelled in the middle of that, asyncio kills the child alone, and waits for all that its
+        # own children hold open (3.11).
+        await _end(await beginning)
+        raise
 
 
 def _environment() -> dict[str, str]:
