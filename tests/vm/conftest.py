@@ -18,7 +18,7 @@ from vm import outfit
 from vm.guest import Guest
 
 # Waiting for a turn among other guests counts. A guest of its own accord gives up far earlier.
-_TEST_LIMIT_S = 2400
+_TEST_LIMIT_S = 3600
 
 Machine = Callable[[Host], Guest]
 Installed = Callable[[Release], Container]

@@ -21,6 +21,7 @@ from vm.guest import Guest
 TRACKER = "blocktrack"
 # One round of the service.
 _SECTORS = 65536 // 512
+_DISK_DRIVER = ("virtio_pci", "virtio_blk")
 _SYMBOLS = ("blk_mq_submit_bio",)
 _TRACKS = "/var/lib/data-sync/tracks"
 _ROUNDS = "/run/data-sync/rounds"
@@ -29,7 +30,7 @@ _PARAMETERS = "/sys/module/blocktrack/parameters"
 # admin-guide/tainted-kernels.rst). Those for a module from outside and an unsigned one are right.
 _TROUBLE = re.compile(r"BUG:|Oops|WARNING:|Call Trace|general protection|blocked for more than")
 _OF_THE_OOPS = (
-    *(r"Oops: 0010 \[#1\]", r"PID: \d+ Comm: dd ", "RIP: 0010:0x0", "__submit_bio"),
+    *(r"Oops: 0010 \[#1\]", r"PID: \d+ Comm: dd ", "RIP: 0010:0x0", r" (__)?submit_bio"),
     *(rf"Modules linked in: .*\b{TRACKER}\(OE\)", "Kernel panic - not syncing"),
 )
 _DIED, _WARNED = 1 << 7, 1 << 9
@@ -58,7 +59,7 @@ def with_tracker(host: AnyHost, *, starts_at_boot: bool = True, early: bool = Fa
         host.run("systemctl", "enable", SERVICE)
     if early:
         with (host / "/etc/initramfs-tools/modules").open("a") as modules:
-            modules.write(f"{TRACKER}\n")
+            modules.write("".join(f"{name}\n" for name in (*_DISK_DRIVER, TRACKER)))
         outfit.put(host, "track-again", f"/etc/initramfs-tools/scripts/init-bottom/{TRACKER}")
     host.make_small_images()
     host.run("update-initramfs", "-u", "-k", host.older)
