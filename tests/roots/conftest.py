@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from roots.replay import Replay, ReplayOf, Scene
 from roots.states import Begin, begun
 
 # Of the scenario alone: the first one to need a root or a state waits for it to be made.
@@ -26,3 +27,16 @@ def begin() -> Iterator[Begin]:
     """Hands out hosts: ``begin(BOOKWORM, headers_first)``. They are gone after the test."""
     with ExitStack() as stack:
         yield lambda release, state: stack.enter_context(begun(release, state, in_memory=True))
+
+
+@pytest.fixture(scope="session")
+def replay_of(tmp_path_factory: pytest.TempPathFactory) -> ReplayOf:
+    """Scenes that can be repaired again and again: ``replay_of(EXCHANGED)``. Each is made once."""
+    made: dict[Scene, Replay] = {}
+
+    def replay(scene: Scene) -> Replay:
+        if scene not in made:
+            made[scene] = Replay(scene, tmp_path_factory.mktemp(scene.name) / "kept")
+        return made[scene]
+
+    return replay

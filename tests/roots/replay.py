@@ -111,7 +111,7 @@ class Replay:
             _assert_mended(host)
             self._after = _whole_files(host)
             self._content = _content(host)
-            self.paths = frozenset(plug.below(host, _EVERYWHERE))
+            self.paths = self.paths_of(host)
             shutil.copytree(host / _KEPT, kept, symlinks=True)
         assert self._before != self._after
 
@@ -123,6 +123,10 @@ class Replay:
             _put(host, _stand_ins(self.scene))
             yield host
 
+    def paths_of(self, host: Host) -> frozenset[str]:
+        """All that is there, of what may not be more or less than after an undisturbed repair."""
+        return frozenset(plug.below(host, _EVERYWHERE))
+
     def assert_whole(self, host: Host, *, but_the_index: bool = False) -> None:
         """Every file that the next boot needs is there and complete, old or new."""
         for what, digests in _whole_files(host, index=not but_the_index).items():
@@ -133,7 +137,7 @@ class Replay:
     def assert_ended(self, host: Host) -> None:
         """All is as after an undisturbed repair, of which kernward said that it is sound."""
         content = _content(host)
-        paths = frozenset(plug.below(host, _EVERYWHERE))
+        paths = self.paths_of(host)
         assert sorted(paths ^ self.paths) == [], sorted(paths ^ self.paths)
         different = [path for path in content if content[path] != self._content[path]]
         assert different == [], different
@@ -144,6 +148,9 @@ class Replay:
         done = repaired(host)
         assert done.returncode == 0, done.output
         self.assert_ended(host)
+
+
+ReplayOf = Callable[[Scene], Replay]
 
 
 def disk(host: Host) -> plug.Disk:

@@ -6,11 +6,12 @@ and leaves nothing behind. The same with all lost that was not on the disk yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from roots import plug
+from roots.plug import Plug
+from roots.proof import assert_sound
+from roots.proof import repaired as repaired_by_all
 from roots.replay import (
     EXCHANGED,
     MERGED,
@@ -18,7 +19,9 @@ from roots.replay import (
     RESTORED,
     SCENES,
     Replay,
+    ReplayOf,
     Scene,
+    begun_scene,
     disk,
     repair_argv,
 )
@@ -27,20 +30,6 @@ from roots.replay import (
 _SHARES = 8
 _LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15}
 _ALWAYS_LOST = {"/var/lib/kernward/lock"}
-
-ReplayOf = Callable[[Scene], Replay]
-
-
-@pytest.fixture(scope="session")
-def replay_of(tmp_path_factory: pytest.TempPathFactory) -> ReplayOf:
-    made: dict[Scene, Replay] = {}
-
-    def replay(scene: Scene) -> Replay:
-        if scene not in made:
-            made[scene] = Replay(scene, tmp_path_factory.mktemp(scene.name) / "kept")
-        return made[scene]
-
-    return replay
 
 
 @pytest.mark.parametrize("share", range(_SHARES))
@@ -73,3 +62,25 @@ def _stopped(replay: Replay, point: int, *, loses: bool) -> list[str]:
         replay.assert_whole(host, but_the_index=unsynced_index)
         replay.assert_converges(host)
     return lost
+
+
+@pytest.mark.parametrize("fifth", [1, 2, 3, 4])
+def test_stopped_inside_the_real_tools(replay_of: ReplayOf, fifth: int) -> None:
+    """The writes of dkms, make, gcc and mkinitramfs count as well; nothing is a stand-in."""
+    replay = replay_of(EXCHANGED)
+    with begun_scene(EXCHANGED) as host:
+        done = plug.run(host, Plug(), repair_argv(host), with_all=True)
+        assert done.returncode == 0, done.output
+        point = len(plug.calls(host)) * fifth // 5
+    with begun_scene(EXCHANGED) as host:
+        before = disk(host)
+        done = plug.run(host, plug.pulled_at(point), repair_argv(host), with_all=True)
+        assert done.returncode == plug.KILLED, done.output
+        calls = plug.calls(host)
+        assert len(calls) >= point
+        replay.assert_whole(host)
+        before.lose_unsynced(calls[: point - 1])
+        replay.assert_whole(host)
+        repaired_by_all(host)
+        assert_sound(host)
+        assert sorted(replay.paths ^ set(replay.paths_of(host))) == []
