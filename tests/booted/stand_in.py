@@ -201,12 +201,13 @@ if [ -n "$remove" ]; then
     rm -r "/sys/module/$name"
     exit
 fi
-{_FOLDER}/modprobe -S "$kernel" --show-depends "$wanted" >/tmp/stand-in.$$ || exit 1
+# No file in /tmp: at boot that is being emptied at the same time.
+needed=$({_FOLDER}/modprobe -S "$kernel" --show-depends "$wanted") || exit 1
 if [ -e {_HOLD}/{LOAD} ]; then
     : >{_HELD}/{LOAD}
     while [ -e {_HOLD}/{LOAD} ]; do sleep 0.02; done
 fi
-while read -r how file _; do
+echo "$needed" | while read -r how file _; do
     [ "$how" = insmod ] || continue
     name=$(basename "${{file%%.ko*}}" | tr - _)
     shown=/sys/module/$name
@@ -218,8 +219,7 @@ while read -r how file _; do
     objcopy -O binary --only-section=.note.gnu.build-id "$file" "$shown/notes/.note.gnu.build-id" \\
         2>/dev/null || rm -f "$shown/notes/.note.gnu.build-id"
     echo live >"$shown/initstate"
-done </tmp/stand-in.$$
-rm -f /tmp/stand-in.$$
+done
 """
 
 # An initramfs gets a copy of modprobe, and no folder of ours: the one that kmod brings.
