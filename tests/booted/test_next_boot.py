@@ -70,6 +70,7 @@ def test_beyond_repair_another_kernel_boots_until_it_is_mended(
     (host / _SOURCE).write_text("#error not for this kernel\n")
     host.run("dkms", "remove", "mapprobe/1.0", "-k", host.newer)
     host.wait_until((host / REMEMBERED).exists, "the default is another one", LIMIT_S)
+    host.wait_until((host / MOTD).exists, "logins are told", LIMIT_S)
     wait_until_quiet(host)
     (told_of,) = [each for each in told(host) if each["KERNWARD_EVENT"] == "next_boot_unsound"]
     assert int(told_of["PRIORITY"]) <= 3
@@ -92,10 +93,11 @@ def test_beyond_repair_another_kernel_boots_until_it_is_mended(
     host.wait_until(lambda: not (host / REMEMBERED).exists(), "the default is given back", LIMIT_S)
     wait_until_quiet(host)
     assert _grub_variables(host) == before
-    assert not (host / MOTD).exists()
+    host.wait_until(lambda: not (host / MOTD).exists(), "logins are told no more", LIMIT_S)
     assert status(host)["state"] == "open"
     pointers.assert_right(host, host.newer)
     assert is_active(host)
-    assert left_behind(host) == []
+    # The loader's own file has changed as well, which is looked at.
+    host.wait_until(lambda: not left_behind(host), "nothing is left behind", LIMIT_S)
     host.reboot(host.newer)
     wait_until_active(host)
