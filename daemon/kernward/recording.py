@@ -15,10 +15,11 @@ from kernward.core.facts import BuildRecord, Unknown
 from kernward.core.findings import Finding
 from kernward.core.incidents import over, sightings
 from kernward.core.nouns import dataclass, replace
-from kernward.core.outcomes import Outcome, Report
+from kernward.core.outcomes import Outcome, Report, StepResult
 from kernward.core.policy import Policy
-from kernward.core.provenance import provenance
+from kernward.core.provenance import of_rebuilt, provenance
 from kernward.core.records import Incident, Pass
+from kernward.core.steps import StepKind
 from kernward.cycle import Look
 from kernward.machine import Machine
 from kernward.tools.history import History
@@ -61,6 +62,23 @@ def record_look(machine: Machine, policy: Policy, seen: Look, occasion: Occasion
     sound = provenance(seen.inventory, seen.findings, policy)
     history.record_builds(_with_content(machine, each) for each in sound)
     return recorded
+
+
+def record_rebuilt(
+    machine: Machine, policy: Policy, before: Look, after: Look, results: Sequence[StepResult]
+) -> bool:
+    """Keep what a repair has built and put in place with the image of now; whether there was any."""
+    rebuilt = {
+        (name, each.step.kernel)
+        for each in results
+        if each.step.kind is StepKind.SWAP and each.outcome is Outcome.DONE
+        for name in each.step.modules
+        if each.step.kernel is not None
+    }
+    records = of_rebuilt(before.inventory, after.inventory, rebuilt, policy)
+    if records:
+        History(machine.root).record_builds(_with_content(machine, each) for each in records)
+    return bool(records)
 
 
 def _with_content(machine: Machine, record: BuildRecord) -> BuildRecord:

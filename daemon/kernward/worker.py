@@ -42,7 +42,13 @@ from kernward.errors import KernwardError
 from kernward.execute import Observer
 from kernward.machine import Machine
 from kernward.posting import due_postings
-from kernward.recording import Occasion, record_look, record_report, take_hook_events
+from kernward.recording import (
+    Occasion,
+    record_look,
+    record_rebuilt,
+    record_report,
+    take_hook_events,
+)
 from kernward.repair import repair_host
 from kernward.tools.history import History
 from kernward.tools.journal import send
@@ -129,6 +135,10 @@ def repair_once(
         _record_builds(host, first.seen, results)
         record_report(host.machine, first.policy, report, Occasion("", began_ns, ended_ns))
     decided = decide(host, notes)
+    with _noted(notes):
+        was_built = record_rebuilt(host.machine, first.policy, first.seen, decided.seen, results)
+        if was_built and any(each.code in _ABOUT_ORDER for each in decided.seen.findings):
+            decided = decide(host, notes)
     if not stopping.is_set():
         decided = _with_outcome(host, first.seen, decided, results, notes)
     host.machine.memory.save()
@@ -351,5 +361,7 @@ def _with_outcome(
 
 # Not every step that ends well does what it is for (an initramfs hook that leaves the module out).
 _IN_VAIN = "every step was done, and the same is due again"
+# What the records of builds may know better than clocks.
+_ABOUT_ORDER = ("headers-before-image", "image-replaced")
 # A build is only known to be good once it was looked at, which is when it is put in place.
 _TRIES = (StepKind.BUILD, StepKind.SWAP)

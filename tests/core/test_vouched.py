@@ -258,8 +258,9 @@ def test_logs_that_tell_all_need_no_records() -> None:
         ({}, a_kernel(events=Unknown("log", "garbled"))),
         ({}, a_kernel(packages=Unknown("packages", "x"))),
         ({}, a_kernel(events=(unpacked(IMAGE, "6.1-1", at=199.5),))),
+        ({}, a_kernel(events=(unpacked(IMAGE, "6.1-1", at=9000),))),
     ],
-    ids=["no log", "garbled log", "no events", "garbled events", "no packages", "tie"],
+    ids=["no log", "garbled log", "no events", "garbled events", "no packages", "tie", "later"],
 )
 def test_whatever_is_missing_makes_them_wanted(changes: dict[str, Any], kernel: Kernel) -> None:
     assert is_wanted(a_build(**changes), kernel)

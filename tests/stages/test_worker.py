@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
@@ -176,6 +178,24 @@ def test_a_guarded_service_is_refused_for_what_failed_before(root: Path) -> None
     assert gate() is GateState.WAIT
     repaired(root, {"depmod": 0})
     assert gate() is not GateState.OPEN
+
+
+def test_what_was_built_here_is_known_to_be_later_whatever_the_clock_said(unsound: Path) -> None:
+    """The image was unpacked while the clock was ahead; it was set right before the repair."""
+    log = unsound / "var/log/dpkg.log"
+    ahead = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 2 * 24 * 3600))
+    log.write_text(re.sub(r"(?m)^\d{4}-\d\d-\d\d", ahead, log.read_text()))
+    assert "headers-before-image" in codes(look_once(host(unsound), "start"))
+    good = {"dkms": dkms_build(), "depmod": depmod(unsound)}
+    seen, _ = repaired(unsound, good)
+    assert (seen.state, codes(seen)) == ("open", set())
+    assert codes(look_once(host(unsound), "later")) == set()
+    (unsound / INSTALLED.lstrip("/")).write_bytes(TRACKER[:3000])
+    assert codes(look_once(host(unsound), "damaged")) != set()
+
+
+def codes(seen: Seen) -> set[str]:
+    return {code for code, _, _ in seen.findings}
 
 
 def test_guards_that_settings_name_are_told(root: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Optional
 
 from kernward.core.diagnose.order import is_settled
@@ -18,6 +18,7 @@ from kernward.core.facts import (
     DkmsTool,
     Inventory,
     KernelConfig,
+    KernelRelease,
     ModuleFile,
 )
 from kernward.core.findings import Finding, Severity
@@ -50,6 +51,27 @@ def provenance(
         record
         for subject in subjects(inventory, policy)
         if (subject.module.name, subject.kernel.release) not in unsound and is_settled(subject)
+        for record in _records(subject)
+    )
+
+
+def of_rebuilt(
+    before: Inventory,
+    after: Inventory,
+    rebuilt: Collection[tuple[str, KernelRelease]],
+    policy: Policy,
+) -> tuple[BuildRecord, ...]:
+    """The records of modules that a repair of ours has built and put in place between two looks.
+
+    Only with the image that was there before and is there now: that it was there when they were
+    built is known then, whatever clocks say.
+    """
+    images = {kernel.release: image_identity(kernel) for kernel in before.kernels}
+    return tuple(
+        record
+        for subject in subjects(after, policy)
+        if (subject.module.name, subject.kernel.release) in rebuilt
+        and images.get(subject.kernel.release) == image_identity(subject.kernel)
         for record in _records(subject)
     )
 

@@ -79,7 +79,11 @@ def is_wanted(build: DkmsBuild, kernel: Kernel) -> bool:
     if not all(last_unpack(kernel, package) for package in image_packages(kernel)):
         return True
     start = build_start(build)
-    return start is None or bool(unpacked_during(after_ties(start, kernel, build), kernel))
+    if start is None or unpacked_during(after_ties(start, kernel, build), kernel):
+        return True
+    # Built before it, or by a clock that has been set back since: who built it here knows.
+    last = (last_unpack(kernel, package) for package in image_packages(kernel))
+    return any(each is not None and start.latest_ns < each.when.ns for each in last)
 
 
 # ---- identities
