@@ -282,7 +282,22 @@ def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
             )
         else:
             completed = machine.run(command, on_line)
-    return _look_installed(bench, step) or _failed(bench, completed)
+    ended = _look_installed(bench, step)
+    if ended is None:
+        return _failed(bench, completed)
+    _sync_installed(bench, step)
+    return ended
+
+
+def _sync_installed(bench: _Bench, step: Step) -> None:
+    """What dkms copied is not on the disk yet: a power cut soon afterwards would leave empty files."""
+    tree = _tree_of(bench, step)
+    root = bench.machine.root
+    with dkms_beside.explaining(root, "put the newly installed files on the disk"):
+        for _, path in tree.installed if tree is not None else ():
+            outside = root.outside(path, follow=False)
+            atomic.sync_file(outside)
+            atomic.sync_folder(os.path.dirname(outside))
 
 
 def _folders_replaced(bench: _Bench, step: Step) -> list[str]:

@@ -14,6 +14,7 @@ from roots.proof import assert_sound
 from roots.proof import repaired as repaired_by_all
 from roots.replay import (
     EXCHANGED,
+    INSTALLED,
     MERGED,
     REPLACED,
     RESTORED,
@@ -28,7 +29,7 @@ from roots.replay import (
 
 # The points of a scene are dealt to several tests, so that workers can share them.
 _SHARES = 8
-_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15}
+_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60}
 _ALWAYS_LOST = {"/var/lib/kernward/lock"}
 
 
