@@ -126,7 +126,7 @@ def test_any_content_answers_and_keeps_whole_lines(
     assert len(list(found.paths)) == len(found.paths)
 
 
-@pytest.mark.parametrize("name", ["modules.dep.bin", "modules.alias.bin", "modules.symbols.bin"])
+@pytest.mark.parametrize("name", ["modules.dep.bin", "modules.alias.bin", "modules.softdep"])
 def test_an_index_that_a_power_cut_emptied_is_none(tmp_path: Path, name: str) -> None:
     root = tree(tmp_path, b"kernel/a.ko:\n")
     (tmp_path / TREE / name).write_bytes(b"\xb0\x07\xf4\x57")

@@ -16,7 +16,10 @@ from kernward.tools.running_kernel import loaded_build_id
 _LOADED = "/sys/module"
 _TEXT = "modules.dep"
 # What modprobe reads in fact. depmod begins each with a head: one of no bytes was lost.
-_BINARY = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
+_NEVER_EMPTY = (
+    *("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin"),
+    *("modules.alias", "modules.softdep", "modules.symbols"),
+)
 
 
 def depmod_argv(release: KernelRelease) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ def read_index(root: Root, release: KernelRelease) -> Union[DepmodIndex, Unknown
     tree = f"/lib/modules/{release}"
     path = f"{tree}/{_TEXT}"
     try:
-        sizes = [seen.size for name in _BINARY if (seen := root.times(f"{tree}/{name}"))]
+        sizes = [seen.size for name in _NEVER_EMPTY if (seen := root.times(f"{tree}/{name}"))]
         if 0 in sizes:
             return None
         content = root.read_bytes(path)
