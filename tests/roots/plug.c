@@ -145,6 +145,7 @@ static int is_idle(int does, const char *path)
 static int refused(const char *call, int does, int folder, const char *path, int descriptor)
 {
     char whole[PATH_MAX], line[PATH_MAX + 100];
+    struct timespec when;
     struct stat status;
     long now;
     int length, before = errno;
@@ -160,8 +161,9 @@ static int refused(const char *call, int does, int folder, const char *path, int
     if (descriptor >= 0)
         fstat(descriptor, &status);
     now = __atomic_add_fetch(count, 1, __ATOMIC_SEQ_CST);
-    length = snprintf(line, sizeof line, "%ld %s %lu %s\n", now, call, (unsigned long)status.st_ino,
-                      whole);
+    syscall(SYS_clock_gettime, CLOCK_REALTIME, &when);
+    length = snprintf(line, sizeof line, "%ld %s %lu %lld %s\n", now, call,
+                      (unsigned long)status.st_ino, when.tv_sec * 1000000000LL + when.tv_nsec, whole);
     syscall(SYS_write, log_file, line, length);
     errno = before;
     if (number == 0 || now < first || now > last)

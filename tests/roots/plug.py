@@ -72,6 +72,7 @@ class Call:
     number: int
     name: str
     inode: int
+    at_ns: int
     path: str
 
     @property
@@ -105,8 +106,8 @@ def calls(host: LiveRoot) -> list[Call]:
     lines = (host / f"{_FOLDER}/log").read_text(errors="replace").splitlines()
     found = []
     for line in lines:
-        number, name, inode, path = line.split(" ", 3)
-        found.append(Call(int(number), name, int(inode), path))
+        number, name, inode, at_ns, path = line.split(" ", 4)
+        found.append(Call(int(number), name, int(inode), int(at_ns), path))
     return sorted(found, key=lambda each: each.number)
 
 
@@ -128,15 +129,17 @@ class Disk:
 
         ``made`` are the calls that were made since the beginning.
         """
-        safe: set[int] = set()
+        safe: dict[int, int] = {}
         for call in made:
             if call.syncs:
-                safe.add(call.inode)
+                safe[call.inode] = call.at_ns
             elif call.inode and call.name not in {"fchmod", "fchown"}:
-                safe.discard(call.inode)
+                safe.pop(call.inode, None)
         lost = []
         for path, status in self._files():
-            if self._before.get(path) != status and status[0] not in safe and status[1]:
+            inode, size, written_ns = status
+            # A later file may have got the number of one that was synced and removed.
+            if self._before.get(path) != status and safe.get(inode, 0) < written_ns and size:
                 os.truncate(self._host / path, 0)
                 lost.append(path)
         return lost
