@@ -458,6 +458,14 @@ def test_what_fails_without_its_name_is_named(tmp_path: Path) -> None:
         os.unlink(tmp_path / "missing")
 
 
+def test_a_link_that_cannot_be_made_is_named_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    there = str(tmp_path / "there")
+    atomic.make_link("/usr/src/x", there)
+    with pytest.raises(FileExistsError) as told:
+        atomic.make_link("/usr/src/x", there)
+    assert told.value.filename == there
+
+
 def test_no_space_has_a_hint() -> None:
     root = Root(Path("/"))
     with pytest.raises(KernwardError, match="No space left") as told, explaining(root, "work"):

@@ -90,6 +90,14 @@ def _labels(path: str) -> list[str]:
         raise
 
 
+def make_link(text: str, path: str) -> None:
+    """``path`` leads to ``text``. Raises OSError with ``path``: symlink(2)'s own names the other one."""
+    try:
+        os.symlink(text, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
 def remove_file(path: str) -> None:
     """Make sure that nothing is there. Raises OSError for a folder, or where we may not."""
     with contextlib.suppress(FileNotFoundError):

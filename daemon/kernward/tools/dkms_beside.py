@@ -148,7 +148,7 @@ def _make_work(root: Root, job: BuildJob) -> str:
         os.mkdir(f"{made}/source", 0o755)
         source = f"{job.registered}/source"
         if root.is_link(source):
-            os.symlink(root.read_link(source), f"{made}/version/source")
+            atomic.make_link(root.read_link(source), f"{made}/version/source")
         else:
             os.mkdir(f"{made}/version/source", 0o755)
     except BaseException:

@@ -132,7 +132,7 @@ class _Incoming:
         target = root.outside(self.target, follow=False)
         if self.link_to is not None:
             atomic.remove_file(atomic.temporary_beside(target))
-            os.symlink(self.link_to, atomic.temporary_beside(target))
+            atomic.make_link(self.link_to, atomic.temporary_beside(target))
             return
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(root.open_for_reading(self.source), "rb") as source:
