@@ -75,7 +75,7 @@ def _assert_told(done: Done, fault: _Fault, place: str, call: Call) -> None:
     assert done.returncode in {0, 1, 3}, (call, said)
     if done.returncode != 0 or " failed " in said:
         assert os.strerror(fault.error) in said, (call, said)
-        assert place in said[said.index(os.strerror(fault.error)) - 200 :], (call, said)
+        assert place in said[max(0, said.index(os.strerror(fault.error)) - 200) :], (call, said)
 
 
 @pytest.mark.parametrize("seconds", [_YEAR_S, -_YEAR_S], ids=["forth and back", "back and forth"])
