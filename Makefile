@@ -5,9 +5,9 @@ IN_ENV := tests/run-in-env.sh
 
 .PHONY: test lint demo bench deb install install-program install-files
 
-# Booted hosts and guests wait as often as they work: one more of them than a small machine has cores.
+# Booted hosts and guests wait as often as they work: more of them than a small machine has cores.
 test:
-	$(IN_ENV) pytest -n 3 --dist worksteal
+	$(IN_ENV) pytest -n 4 --dist worksteal
 
 lint:
 	$(IN_ENV) pytest tests/test_linters.py
