@@ -95,9 +95,10 @@ def daemon_lock(root: Root) -> Iterator[Optional[int]]:
 def keep_lock(root: Root) -> None:
     """For who holds it: where its file was removed, hold another one until this process ends.
 
-    Raises OSError, EWOULDBLOCK where another daemon was faster.
+    Raises OSError, EWOULDBLOCK where another daemon was faster. (Not by /proc/locks: an overlay shows
+    other device numbers there than stat does.)
     """
-    if daemon_pid(root) is not None:
+    if os.path.lexists(root.outside(LOCK_PATH, follow=False)):
         return
     descriptor = _open_lock(root)
     try:
