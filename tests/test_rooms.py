@@ -30,6 +30,7 @@ SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
     *("trusted", "watched", "bus_connection", "bus_library", "bus_messages", "running_kernel"),
+    *("within",),
 }
 SHARED_BY = {
     # grub.cfg and the loader's entry files are two spellings of one question.

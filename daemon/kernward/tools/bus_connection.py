@@ -32,6 +32,7 @@ from kernward.tools.bus_messages import (
     close_all,
 )
 from kernward.tools.retry import until_back
+from kernward.tools.within import within
 
 _CONNECT_LIMIT_S = 10.0
 CALL_LIMIT_S = 25.0
@@ -82,7 +83,7 @@ class Connection:
         bus = None
         try:
             bus = new_bus(self._address)
-            await asyncio.wait_for(bus.connect(), _CONNECT_LIMIT_S)
+            await within(_CONNECT_LIMIT_S, bus.connect())
         except BaseException as error:
             if bus is not None:
                 shut(bus)
@@ -163,7 +164,7 @@ class Connection:
 
     async def _exchange(self, message: Any, limit_s: float) -> Any:  # noqa: ANN401 (as above)
         try:
-            reply = await asyncio.wait_for(self._bus.call(message), limit_s)
+            reply = await within(limit_s, self._bus.call(message))
         except asyncio.TimeoutError as error:
             said = f"{message.destination} did not answer {message.member} in {limit_s:.0f} s"
             raise BusError(NO_REPLY, said) from error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from kernward.core.nouns import dataclass
 from kernward.errors import NotBegunError, ToolMissingError, ToolTimedOutError
+from kernward.tools.within import within
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A pass tells its whole look in one line: a hundred modules on ten kernels make some hundred KiB.
@@ -55,7 +56,7 @@ async def follow(
             "see what the host has run out of",
         ) from error
     try:
-        return await asyncio.wait_for(_to_the_end(process, on_line), limit_s)
+        return await within(limit_s, _to_the_end(process, on_line))
     except asyncio.TimeoutError:
         raise ToolTimedOutError(
             f"{argv[0]} ran longer than {limit_s:.0f} s and was stopped",
@@ -118,4 +119,4 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), _KILL_AFTER_S)
+            await within(_KILL_AFTER_S, process.wait())
