@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import threading
 import time
@@ -223,11 +224,25 @@ def depmod(folder: Path) -> Callable[[Command], int]:
     """Indexes the one module of the fake root."""
 
     def index(command: Command) -> int:
-        tree = folder / "lib/modules" / command.argv[-1]
-        (tree / "modules.dep").write_text("updates/dkms/tracker.ko:\n")
+        base = command.argv[command.argv.index("-b") + 1]
+        write_index(folder / base.lstrip("/") / "lib/modules" / command.argv[-1], _LINE)
         return 0
 
     return index
+
+
+_LINE = "updates/dkms/tracker.ko:"
+
+
+def write_index(tree: Path, line: str, *, binary: Optional[str] = None) -> None:
+    """Text files and their twins, which may say something else: one node with the values."""
+    (tree / "modules.dep").write_text(f"{line}\n")
+    value = struct.pack(">II", 1, 0) + (binary or line).encode() + b"\0"
+    head = struct.pack(">III", 0xB007F457, 0x00020001, 12 | 1 << 30)
+    (tree / "modules.dep.bin").write_bytes(head + value)
+    for name in ("alias", "symbols"):
+        (tree / f"modules.{name}").write_text(f"# {name}\n")
+        (tree / f"modules.{name}.bin").write_bytes(struct.pack(">III", 0xB007F457, 0x00020001, 12))
 
 
 def put_programs(root: Path, scripts: Mapping[str, str]) -> None:

@@ -41,6 +41,8 @@ SHARED_BY = {
     "boot_variables": {"bootloader", "grub"},
     # Written here, read there.
     "guards": {"guard_files"},
+    # One program makes the index that the other ones search.
+    "depmod": {"kmod_index"},
 }
 ONE_IMPORTER = {
     "subprocess": {"tools/run.py"},

@@ -37,6 +37,7 @@ from kernward.machine import Machine, initramfs_of
 from kernward.remembered import module_file
 from kernward.tools import (
     atomic,
+    depmod,
     dkms,
     dkms_beside,
     dkms_install,
@@ -102,6 +103,7 @@ def clean_leftovers(machine: Machine) -> None:
     """Remove what an interrupted repair left. Only under our lock. Raises KernwardError."""
     with dkms_beside.explaining(machine.root, "remove what an interrupted repair left"):
         dkms_leftovers.clean_leftovers(machine.root)
+        depmod.clean_leftovers(machine.root)
         initramfs = initramfs_of(machine)
         if initramfs is not None:
             initramfs.clean_leftovers()
@@ -137,7 +139,7 @@ def command_of(step: Step, tool: Optional[DkmsTool], architecture: str) -> tuple
             return dkms.build_argv(*target)
         return dkms.install_argv(tool, *target) if tool and step.kind is StepKind.INSTALL else ()
     return {
-        StepKind.DEPMOD: kmod.depmod_argv(step.kernel),
+        StepKind.DEPMOD: depmod.depmod_argv(step.kernel),
         StepKind.INITRAMFS: (
             "mkinitramfs",
             "-o",
@@ -362,13 +364,15 @@ def _restore(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
 
 def _depmod(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.kernel is not None  # noqa: S101 (the planner names it)
-    completed = _run(bench, _command(bench, step), on_line)
-    index = kmod.read_index(bench.machine.root, step.kernel)
+    root = bench.machine.root
+    failed = depmod.make_index(root, step.kernel, lambda argv: _run(bench, argv, on_line))
+    if failed is not None:
+        return _failed(bench, failed.completed) if failed.completed else Failed(failed.reason)
+    index = kmod.read_index(root, step.kernel)
     names = _installed_files(bench, step)
     if isinstance(index, DepmodIndex) and all(name in index.paths for name in names):
-        kmod.sync_index(bench.machine.root, step.kernel)
         return Done("")
-    return _failed(bench, completed)
+    return Failed("depmod reports success, but what it should have left is not there")
 
 
 def _installed_files(bench: _Bench, step: Step) -> dict[str, str]:

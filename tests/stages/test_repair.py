@@ -21,6 +21,7 @@ from fakes import (
     depmod,
     dkms_build,
     write_files,
+    write_index,
 )
 from kernward.core.facts import KernelRelease
 from kernward.core.nouns import replace
@@ -165,9 +166,8 @@ def test_a_build_that_is_no_good_does_not_replace_anything(unsound: Path, made: 
 
 def test_the_verdict_is_what_is_seen_afterwards_not_what_the_steps_say(unsound: Path) -> None:
     def spoil(_command: Command) -> int:
-        depmod(unsound)(_command)
         write_files(unsound, {INSTALLED: TRUNCATED})
-        return 0
+        return depmod(unsound)(_command)
 
     report, _ = repaired(unsound, {"dkms": dkms_build(), "depmod": spoil})
     assert {each.outcome for each in report.results} == {DONE}
@@ -179,6 +179,21 @@ def test_depmod_that_says_0_and_did_nothing_has_failed(unsound: Path) -> None:
     report, _ = repaired(unsound, {"dkms": dkms_build(), "depmod": 0})
     assert ends(report)[-1] == (StepKind.DEPMOD, FAILED)
     assert "reports success" in report.results[-1].message
+
+
+def test_depmod_that_left_its_file_short_has_failed_and_nothing_is_replaced(unsound: Path) -> None:
+    def short(command: Command) -> int:
+        base = unsound / command.argv[command.argv.index("-b") + 1].lstrip("/")
+        write_index(base / f"lib/modules/{RELEASE}", "updates/dkms/tracker.ko:", binary="another:")
+        return 0
+
+    index = f"/lib/modules/{RELEASE}/modules.dep"
+    before = content(unsound, index)
+    report, _ = repaired(unsound, {"dkms": dkms_build(), "depmod": short})
+    assert ends(report)[-1] == (StepKind.DEPMOD, FAILED)
+    assert "modules.dep.bin and modules.dep do not agree" in report.results[-1].message
+    assert content(unsound, index) == before
+    assert not (unsound / f"{index}.bin").exists()
 
 
 def test_a_program_that_dies_by_a_signal_is_told_so(unsound: Path) -> None:

@@ -126,29 +126,66 @@ def test_any_content_answers_and_keeps_whole_lines(
     assert len(list(found.paths)) == len(found.paths)
 
 
-@pytest.mark.parametrize("name", ["modules.dep.bin", "modules.alias.bin", "modules.softdep"])
-def test_an_index_that_a_power_cut_emptied_is_none(tmp_path: Path, name: str) -> None:
-    root = tree(tmp_path, b"kernel/a.ko:\n")
-    (tmp_path / TREE / name).write_bytes(b"\xb0\x07\xf4\x57")
+# Trees with a few modules, as depmod of kmod 28, 30 and 34 indexes them.
+SMALL = sorted(RECORDED.parent.glob("*/small"))
+BINARY = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
+
+
+def small_tree(root: Path, recorded_at: Path) -> tuple[Root, Path]:
+    folder = root / TREE
+    shutil.copytree(recorded_at, folder)
+    return Root(root), folder
+
+
+@pytest.mark.parametrize("recorded_at", SMALL, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("name", [*BINARY, "modules.softdep"])
+def test_an_index_that_a_power_cut_emptied_is_none(
+    tmp_path: Path, recorded_at: Path, name: str
+) -> None:
+    root, folder = small_tree(tmp_path, recorded_at)
     index(root)
-    (tmp_path / TREE / name).write_bytes(b"")
+    (folder / name).write_bytes(b"")
     assert kmod.read_index(root, K) is None
 
 
-def test_an_index_is_synced_whatever_else_lies_beside_it(tmp_path: Path) -> None:
-    root = tree(tmp_path, b"kernel/a.ko:\n")
-    folder = tmp_path / TREE
-    os.mkfifo(folder / "modules.pipe")
-    (folder / "modules.link").symlink_to("/nowhere")
-    (folder / "modules.folder").mkdir()
-    kmod.sync_index(root, K)
-    shutil.rmtree(folder)
-    with pytest.raises(FileNotFoundError):
-        kmod.sync_index(root, K)
+@pytest.mark.parametrize("recorded_at", SMALL, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("name", BINARY)
+def test_a_binary_index_that_lost_its_end_is_none(
+    tmp_path: Path, recorded_at: Path, name: str
+) -> None:
+    """What a depmod leaves that writes to a full disk."""
+    root, folder = small_tree(tmp_path, recorded_at)
+    whole = (folder / name).read_bytes()
+    for end in range(0, len(whole), 61):
+        (folder / name).write_bytes(whole[:end])
+        assert kmod.read_index(root, K) is None, end
+    (folder / name).write_bytes(whole + b"\0")
+    assert kmod.read_index(root, K) is None
+    (folder / name).write_bytes(whole)
+    index(root)
+
+
+@pytest.mark.parametrize("recorded_at", SMALL, ids=lambda path: path.parent.name)
+def test_the_index_of_no_module_is_whole(tmp_path: Path, recorded_at: Path) -> None:
+    root = tree(tmp_path, b"")
+    shutil.copy(recorded_at / "empty.bin", tmp_path / TREE / "modules.dep.bin")
+    index(root)
+
+
+@given(st.binary(max_size=400), st.integers(0, 300))
+@settings(max_examples=200, deadline=None)
+def test_any_binary_index_answers(
+    tmp_path_factory: pytest.TempPathFactory, tail: bytes, root_at: int
+) -> None:
+    folder = tmp_path_factory.mktemp("root")
+    root = tree(folder, b"")
+    head = struct.pack(">III", 0xB007F457, 0x00020001, 0xE0000000 | root_at)
+    (folder / TREE / "modules.dep.bin").write_bytes(head + tail)
+    found = kmod.read_index(root, K)
+    assert found is None or isinstance(found, DepmodIndex)
 
 
 def test_arguments_always_name_the_kernel_and_never_pass_an_option_for_a_name() -> None:
-    assert kmod.depmod_argv(K) == ("depmod", "-a", "6.1.0-47-cloud-amd64")
     assert kmod.modprobe_argv("-r") == ("modprobe", "--", "-r")
     assert kmod.resolve_argv(K, "dattobd") == (
         *("modprobe", "--set-version", "6.1.0-47-cloud-amd64", "-n", "--show-depends"),

@@ -1,30 +1,26 @@
-"""kmod: its index of a modules tree, its programs' arguments, and what the kernel has loaded.
+"""kmod: its index of a modules tree, modprobe's arguments, and what the kernel has loaded.
 
-Belongs here: modules.dep, modules.builtin, /sys/module, depmod and modprobe. Not here: the content
-of a module file, and whether a module should be loaded.
+Belongs here: reading modules.dep, modules.builtin and /sys/module. Not here: making an index
+(depmod.py), the content of a module file, and whether a module should be loaded.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Optional, Union
 
 from kernward.core.facts import DepmodIndex, KernelRelease, LoadedModule, Unknown
+from kernward.tools.kmod_index import is_whole
 from kernward.tools.root import Root
 from kernward.tools.running_kernel import loaded_build_id
 
 _LOADED = "/sys/module"
 _TEXT = "modules.dep"
-# What modprobe reads in fact. depmod begins each with a head: one of no bytes was lost.
-_NEVER_EMPTY = (
-    *("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin"),
-    *("modules.alias", "modules.softdep", "modules.symbols"),
-)
-
-
-def depmod_argv(release: KernelRelease) -> tuple[str, ...]:
-    """Index one tree. Without a release depmod would take the running kernel's, never the meant."""
-    return ("depmod", "-a", release.text)
+# What modprobe searches.
+_BINARY = ("modules.dep.bin", "modules.alias.bin", "modules.symbols.bin")
+# depmod begins each with a line about what it is: one of no bytes was lost.
+_NEVER_EMPTY = ("modules.alias", "modules.softdep", "modules.symbols")
 
 
 def modprobe_argv(name: str) -> tuple[str, ...]:
@@ -37,31 +33,20 @@ def resolve_argv(release: KernelRelease, name: str) -> tuple[str, ...]:
     return ("modprobe", "--set-version", release.text, "-n", "--show-depends", "--", name)
 
 
-def sync_index(root: Root, release: KernelRelease) -> None:
-    """The whole index is on the disk: depmod (30 and before, at least) renames and never syncs.
-
-    A power cut soon afterwards could leave its files empty, and no module could be loaded at the
-    next boot. What we read comes last: while that could be lost, so could the rest, and is missed.
-    Raises OSError.
-    """
-    # Slow to import, and looks have no use for it.
-    from kernward.tools.atomic import sync_file, sync_folder  # noqa: PLC0415
-
-    folder = root.outside(f"/lib/modules/{release}")
-    names = [name for name in root.names(f"/lib/modules/{release}") if name.startswith("modules.")]
-    for name in sorted(names, key=lambda name: name == _TEXT):
-        sync_file(f"{folder}/{name}")
-    sync_folder(folder)
-
-
 def read_index(root: Root, release: KernelRelease) -> Union[DepmodIndex, Unknown, None]:
-    """The index as depmod left it; None where there is none, or where a power cut emptied it."""
-    tree = f"/lib/modules/{release}"
-    path = f"{tree}/{_TEXT}"
+    """The index as depmod left it; None where it is missing, or not whole.
+
+    A power cut may empty its files, and a full disk make them short.
+    """
+    tree = path = f"/lib/modules/{release}"
     try:
         sizes = [seen.size for name in _NEVER_EMPTY if (seen := root.times(f"{tree}/{name}"))]
         if 0 in sizes:
             return None
+        for path in (f"{tree}/{name}" for name in _BINARY):
+            if not _is_whole(root, path):
+                return None
+        path = f"{tree}/{_TEXT}"
         content = root.read_bytes(path)
         path = f"{tree}/modules.builtin"
         builtin = root.read_bytes(path) if root.exists(path) else b""
@@ -76,6 +61,18 @@ def read_index(root: Root, release: KernelRelease) -> Union[DepmodIndex, Unknown
     return DepmodIndex(
         _Paths(lines), _Dependencies(lines), frozenset(name for name in names if name)
     )
+
+
+def _is_whole(root: Root, path: str) -> bool:
+    """Or not there: none of them is needed where modules.dep is missing, too."""
+    try:
+        descriptor = root.open_for_reading(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    try:
+        return is_whole(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_loaded(root: Root) -> Union[Mapping[str, LoadedModule], Unknown, None]:
