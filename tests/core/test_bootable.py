@@ -109,7 +109,7 @@ MISSING, STALE = ["hold initramfs-missing-module"], ["hold initramfs-stale-modul
         (None, WANTED, MISSING),
         (None, Policy(), []),
         (DARK_IMAGE, WANTED, ["hold could-not-look"]),
-        (DARK_IMAGE, Policy(), []),
+        (DARK_IMAGE, Policy(), ["warn could-not-look"]),
     ],
 )
 def test_the_initramfs_is_judged_by_what_is_inside(

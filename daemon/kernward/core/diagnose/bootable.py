@@ -14,7 +14,7 @@ from kernward.core.facts import (
     ModuleFile,
     Unknown,
 )
-from kernward.core.findings import Evidence, Finding
+from kernward.core.findings import Evidence, Finding, Severity
 
 
 def rule(subject: Subject) -> Iterator[Finding]:
@@ -103,3 +103,12 @@ def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[F
             yield subject.finding("initramfs-stale-module", f"See {image.path}.", *evidence)
     elif wanted:
         yield subject.finding("could-not-look", f"{image.reason}.", detail_what=image.what)
+    elif image != subject.kernel.index:
+        # (Where nothing of a kernel can be seen, that is told once.)
+        # Nothing wants it there. Should an older copy be in it and be loaded, the gate will see that.
+        yield subject.finding(
+            "could-not-look",
+            f"{image.reason}. Whether an older copy of the module is in there is not known.",
+            severity=Severity.WARN,
+            detail_what=image.what,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional
+from typing import Optional, Union
 
 from kernward.core.diagnose.subject import Subject, conf_trouble, may_replace, version_key
 from kernward.core.facts import (
@@ -83,13 +83,11 @@ def _pair(subject: Subject, pair: DkmsPair) -> Iterator[Finding]:
             detail = f"{installed.what} is damaged: {installed.reason}."
             yield subject.finding("file-differs", detail)
         else:
-            yield subject.finding(
-                "could-not-look", f"{installed.reason}.", detail_what=installed.what
-            )
+            detail = f"{installed.what}: {installed.reason}."
+            yield subject.finding("could-not-look", detail, detail_what=installed.what)
     elif not isinstance(built, ModuleFile):
         # What is installed is judged by itself; dkms would refuse to install it anywhere again.
-        where = built.path if isinstance(built, MissingFile) else built.what
-        detail = f"dkms's own copy is gone or damaged: {where}."
+        detail = f"dkms's own copy {_what_is_wrong_with(built)}."
         yield subject.finding("file-missing", detail, severity=Severity.WARN)
     elif built.plain_sha256 != installed.plain_sha256:
         evidence = tuple(
@@ -97,6 +95,13 @@ def _pair(subject: Subject, pair: DkmsPair) -> Iterator[Finding]:
             for seen in (built, installed)
         )
         yield subject.finding("file-differs", f"See {installed.path}.", *evidence)
+
+
+def _what_is_wrong_with(built: Union[MissingFile, Unknown]) -> str:
+    if isinstance(built, MissingFile):
+        return f"is gone: {built.path}"
+    is_damaged = "is damaged" if built.garbled else "cannot be read"
+    return f"{is_damaged}: {built.what}: {built.reason}"
 
 
 def _newer_version(subject: Subject) -> Iterator[Finding]:

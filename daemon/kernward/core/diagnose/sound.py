@@ -49,7 +49,9 @@ def rule(subject: Subject) -> Iterator[Finding]:
         return
     unread = subject.kernel.map_trouble
     if unread is not None:
-        yield subject.finding("could-not-look", f"{unread.reason}.", detail_what=unread.what)
+        yield subject.finding(
+            "could-not-look", f"{unread.what}: {unread.reason}.", detail_what=unread.what
+        )
     else:
         stubs = ", ".join(found.path for found in subject.kernel.maps) or "none found"
         yield subject.finding("map-unusable", f"Maps here: {stubs}.")
