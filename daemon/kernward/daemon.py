@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Optional, Union
 
-from kernward import __version__
+from kernward import __version__, family
 from kernward.bus import BusService
 from kernward.bus_verbs import Verbs
 from kernward.core.choices import Schedule, Settings
@@ -38,7 +38,6 @@ from kernward.tools.announce import MOTD
 from kernward.tools.boot_default import REMEMBERED
 from kernward.tools.bus_connection import Connection
 from kernward.tools.calendar import complaint, window_state
-from kernward.tools.dpkg import Dpkg
 from kernward.tools.gate_marks import refused, waiting
 from kernward.tools.guard_files import guard_of
 from kernward.tools.leases import read_words
@@ -247,7 +246,7 @@ def _write(root: Root, status: Status) -> None:
 
 
 def _busy(root: Root) -> str:
-    holder = Dpkg(root).busy()
+    holder = family.busy(root)
     # A lock that cannot be looked at must not put a look off for ever; a repair asks again itself.
     return holder if isinstance(holder, str) else ""
 

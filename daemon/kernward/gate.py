@@ -1,8 +1,8 @@
 """The start of a guarded service: wait while its module is being mended, then let it start or not.
 
 Belongs here: what ``kernward-gate@SERVICE.service`` runs, in order. What it goes by are files under
-/run, /sys and /etc, and dpkg's locks, never the bus: a start must not hang on a bus that is down, and must not be let
-through by it. Not here: the decision (core/opening.py).
+/run, /sys and /etc, and the package manager's locks, never the bus: a start must not hang on a bus
+that is down, and must not be let through by it. Not here: the decision (core/opening.py).
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def surroundings(root: Root, kernel: Optional[str] = None) -> Surroundings:
 
 
 def _packages_at_work(root: Root) -> str:
-    from kernward.tools.dpkg import Dpkg  # noqa: PLC0415 (most gates open)
+    from kernward.family import installing  # noqa: PLC0415 (most gates open)
 
-    holder = Dpkg(root).installing()
+    holder = installing(root)
     # A lock that cannot be looked at is waited for as any other reason is.
     return holder if isinstance(holder, str) else ""
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Optional
 from kernward.core.facts import InitramfsTool, KernelRelease
 from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError, SettingsInvalidError
+from kernward.family import packages_of
 from kernward.settings import Limits
-from kernward.tools.dpkg import Dpkg
 from kernward.tools.initramfs import Initramfs, installed_tool
 from kernward.tools.memory import Memory, memory_path
 from kernward.tools.packages import PackageDatabase
@@ -41,22 +41,18 @@ def detect(root: Root, running: Optional[KernelRelease], limits: Limits) -> Mach
     """
     if running is None and root.is_host:
         running = _running_release()
+    packages = packages_of(root)
     try:
-        is_debian, tool = root.is_dir("/var/lib/dpkg"), installed_tool(root)
+        tool = installed_tool(root)
     except OSError as error:
         raise KernwardError(
             f"cannot look into {root.path}: {error.strerror} ({error.filename})",
             "see that it is mounted and that you may read it",
         ) from error
-    if not is_debian:
-        raise KernwardError(
-            f"{root.path} has no /var/lib/dpkg: not a Debian or Ubuntu system",
-            "other package managers are not supported yet",
-        )
     return Machine(
         root=root,
         running=running,
-        packages=Dpkg(root),
+        packages=packages,
         initramfs_tool=tool,
         memory=Memory(memory_path(os.path.realpath(root.path))),
         run=_run,

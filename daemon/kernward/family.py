@@ -1,0 +1,107 @@
+"""The one place that tells dpkg's family of distributions from rpm's.
+
+Belongs here: by what they are told apart, and which package database a family has. Imported by
+gates, which ask about locks only: each database is imported where it is needed. Not here: how a
+database is read (tools/dpkg.py), and every other tool of a host (machine.py).
+"""
+
+# ruff: noqa: PLC0415 - for the reason above
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Optional, Union
+
+from kernward.core.facts import Unknown
+from kernward.errors import KernwardError
+from kernward.tools.root import Root
+
+if TYPE_CHECKING:
+    from kernward.tools.packages import PackageDatabase
+
+
+class Family(enum.Enum):
+    """Whose package format a distribution has; the value is what we call the format."""
+
+    DPKG = "deb"
+    RPM = "rpm"
+
+
+# /etc is the admin's and may lack it; /usr has the distribution's own.
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+_DISTRIBUTIONS = {
+    **dict.fromkeys(("debian", "ubuntu", "raspbian", "proxmox"), Family.DPKG),
+    **dict.fromkeys(("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), Family.RPM),
+    **dict.fromkeys(("suse", "opensuse", "sles", "sled", "sle-micro", "mageia"), Family.RPM),
+}
+_DPKG_STATUS = "/var/lib/dpkg/status"
+# Fedora 36 and SUSE have it below /usr, with a link from /var; rpm-ostree in /usr/share.
+RPM_FOLDERS = ("/usr/lib/sysimage/rpm", "/var/lib/rpm", "/usr/share/rpm")
+# SQLite (rpm 4.16 and later), Berkeley DB (EL8), ndb (SLE 15).
+_RPM_DATABASES = ("rpmdb.sqlite", "Packages", "Packages.db")
+
+
+def family_of(root: Root) -> Optional[Family]:
+    """What os-release says, else the package database that is there; None where neither tells.
+
+    A Debian with rpm's tools stays a Debian, a Fedora with dpkg's a Fedora. Raises OSError.
+    """
+    named = (_DISTRIBUTIONS.get(word) for word in _distributions(root))
+    family = next((each for each in named if each is not None), None)
+    if family is not None:
+        return family
+    # rpm's packages of dpkg bring its folder, and an empty status file.
+    status = root.times(_DPKG_STATUS)
+    if status is not None and status.size > 0:
+        return Family.DPKG
+    if any(root.exists(f"{folder}/{name}") for folder in RPM_FOLDERS for name in _RPM_DATABASES):
+        return Family.RPM
+    return Family.DPKG if status is not None else None
+
+
+def packages_of(root: Root) -> PackageDatabase:
+    """The package database of that root. Raises KernwardError for a family not known here."""
+    try:
+        family = family_of(root)
+        has_dpkg = family is Family.DPKG and root.is_dir("/var/lib/dpkg")
+    except OSError as error:
+        raise KernwardError(
+            f"cannot look into {root.path}: {error.strerror} ({error.filename})",
+            "see that it is mounted and that you may read it",
+        ) from error
+    if has_dpkg:
+        from kernward.tools.dpkg import Dpkg
+
+        return Dpkg(root)
+    raise KernwardError(
+        f"{root.path} has no /var/lib/dpkg: not a Debian or Ubuntu system",
+        "other package managers are not supported yet",
+    )
+
+
+def busy(root: Root) -> Union[str, Unknown, None]:
+    """Who is at work with the package manager (``PackageDatabase.busy``), for little money."""
+    from kernward.tools.dpkg import Dpkg
+
+    return Dpkg(root).busy()
+
+
+def installing(root: Root) -> Union[str, Unknown, None]:
+    """The same for those that run scripts of packages, not for who only downloads."""
+    from kernward.tools.dpkg import Dpkg
+
+    return Dpkg(root).installing()
+
+
+def _distributions(root: Root) -> list[str]:
+    """ID, then the ID_LIKE words; none where no os-release can be read."""
+    for path in _OS_RELEASE:
+        try:
+            text = root.read_text(path)
+        except OSError:
+            continue
+        pairs = (line.partition("=") for line in text.splitlines())
+        fields = {name: value.strip().strip("\"'").lower() for name, _, value in pairs}
+        words = (fields.get("ID", ""), *fields.get("ID_LIKE", "").split())
+        # SUSE's flavours have names of their own: opensuse-leap, opensuse-tumbleweed.
+        return [each for word in words for each in (word, word.partition("-")[0])]
+    return []
