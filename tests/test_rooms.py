@@ -30,7 +30,7 @@ SHARED_TOOLS = {
     *("run", "root", "retry", "atomic", "locks", "packages", "compression", "cpio", "follow"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
     *("trusted", "watched", "bus_connection", "bus_library", "bus_messages", "running_kernel"),
-    *("within",),
+    *("within", "local_time"),
 }
 SHARED_BY = {
     # grub.cfg and the loader's entry files are two spellings of one question.
@@ -52,7 +52,7 @@ ONE_IMPORTER = {
     "systemd": {"tools/journal.py"},
     "tenacity": {"tools/retry.py"},
     "argparse": {"cli.py"},
-    "sqlite3": {"tools/history.py", "tools/history_file.py"},
+    "sqlite3": {"tools/history.py", "tools/history_file.py", "tools/rpm_history.py"},
 }
 
 

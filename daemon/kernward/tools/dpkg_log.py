@@ -13,26 +13,21 @@ So a status counts only after the one that leads to it.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Optional, Union
+from typing import Optional, Union
 
-from kernward.core.facts import SECOND_NS, Moment, PackageAction, PackageEvent, Unknown
+from kernward.core.facts import Moment, PackageAction, PackageEvent, Unknown
 from kernward.core.nouns import dataclass
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import open_plain
-from kernward.tools.dpkg_log_files import FOLDER, NAME, ZONE
+from kernward.tools.dpkg_log_files import FOLDER, NAME
+from kernward.tools.local_time import LocalClock, zone_of
 from kernward.tools.root import Root
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
 
 # A year of a busy machine is some 10 MB; a gzip bomb is not.
 _LONGEST_LOG_BYTES = 128 << 20
-# A line earlier than the one before it by less than this was written after a correction of the clock.
-_CLOCK_STEP_S = 60
 _TIME = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
 _LINE = re.compile(
     rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:status ([a-z-]+)|(install|upgrade)) "
@@ -50,13 +45,13 @@ def read_events(
     a file that may not be read makes the answer Unknown: what it tells could be the last word.
     """
     try:
-        zone = _zone(root)
+        zone = zone_of(root)
         logs = sorted(_logs(root), key=lambda log: log.first_time)
     except OSError as error:
         return Unknown("package history", f"{error.filename or FOLDER}: {error.strerror}")
     except ToolMissingError as error:
         return Unknown("package history", f"{error.message}; {error.hint}")
-    clock = _Clock(zone)
+    clock = LocalClock(zone)
     told: list[PackageEvent] = []
     progress: dict[tuple[bytes, bytes], _Progress] = {}
     marks = tuple(marks)
@@ -179,55 +174,3 @@ class _Progress:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-# ------------------------------------------------------------------ local time
-
-
-def _zone(root: Root) -> tzinfo:
-    """The zone of the root's clock; UTC where it has none or a broken one, as in glibc."""
-    # 7 ms together, which a look at a root without logs need not pay.
-    import datetime as dt  # noqa: PLC0415
-    import zoneinfo  # noqa: PLC0415
-
-    try:
-        return zoneinfo.ZoneInfo.from_file(io.BytesIO(root.read_bytes(ZONE)))
-    except (FileNotFoundError, NotADirectoryError):
-        return dt.timezone.utc
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, ZONE) from error
-    except Exception:  # noqa: BLE001 - whatever a parser of binary data meets in garbage
-        return dt.timezone.utc
-
-
-class _Clock:
-    """Local times, one second each, as moments; the order of lines tells the hour that comes twice."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        import datetime as dt  # noqa: PLC0415 - as above
-
-        self._datetime = dt.datetime
-        self._zone = zone
-        self._known: dict[bytes, Optional[tuple[int, int]]] = {}
-        self._last_s = 0
-
-    def moment(self, text: bytes, source: str) -> Optional[Moment]:
-        if text not in self._known:
-            self._known[text] = self._readings(text)
-        readings = self._known[text]
-        if readings is None:
-            return None
-        first, second = readings
-        if first < self._last_s - _CLOCK_STEP_S and self._last_s <= second:
-            first = second
-        self._last_s = first
-        return Moment(first * SECOND_NS, (second - first + 1) * SECOND_NS, source)
-
-    def _readings(self, text: bytes) -> Optional[tuple[int, int]]:
-        year, month, day, hour, minute, second = map(int, re.findall(rb"\d+", text))
-        try:
-            local = self._datetime(year, month, day, hour, minute, second, tzinfo=self._zone)
-            readings = int(local.timestamp()), int(local.replace(fold=1).timestamp())
-        except (ValueError, OverflowError):
-            return None
-        return min(readings), max(readings)

@@ -6,10 +6,10 @@ import re
 from typing import Union
 
 from kernward.core.facts import FileTimes, Unknown
+from kernward.tools.local_time import ZONE
 from kernward.tools.root import Root
 
 FOLDER = "/var/log"
-ZONE = "/etc/localtime"
 # Numbered, or dated (logrotate's dateext), and compressed with whatever logrotate was told to use.
 NAME = re.compile(r"dpkg\.log(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst|lzma))?")
 
