@@ -18,26 +18,27 @@ from kernward.tools.root import Root
 _FLOCK = struct.Struct("@hhqqi4x")
 
 
-def lock_holder(root: Root, path: str) -> Union[str, Unknown, None]:
+def lock_holder(root: Root, path: str, *, writers_only: bool = False) -> Union[str, Unknown, None]:
     """Name and pid of the process whose lock forbids writing ``path``; None: no lock, or no file.
 
-    A process that itself holds a lock on the file must not ask: closing a file drops one's locks.
+    ``writers_only``: who holds it together with others (who only reads) does not count. A process that itself holds a lock on the file must not ask: closing a file drops one's locks.
     """
     try:
-        return _asked_of_the_kernel(root, path)
+        return _asked_of_the_kernel(root, path, writers_only=writers_only)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
-        return _seen_in_the_lock_table(root, path)
+        return _seen_in_the_lock_table(root, path, writers_only=writers_only)
     except OSError as error:
         # A pipe, device or folder: nobody locks that, and no package manager would work with it.
         return None if error.errno == errno.EINVAL else _could_not_look(path, error)
 
 
-def _asked_of_the_kernel(root: Root, path: str) -> Union[str, None]:
+def _asked_of_the_kernel(root: Root, path: str, *, writers_only: bool) -> Union[str, None]:
     descriptor = root.open_for_reading(path)
     try:
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        wanted = fcntl.F_RDLCK if writers_only else fcntl.F_WRLCK
+        asked = _FLOCK.pack(wanted, os.SEEK_SET, 0, 0, 0)
         told = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
     finally:
         os.close(descriptor)
@@ -45,7 +46,9 @@ def _asked_of_the_kernel(root: Root, path: str) -> Union[str, None]:
     return None if kind == fcntl.F_UNLCK else _process(pid)
 
 
-def _seen_in_the_lock_table(root: Root, path: str) -> Union[str, Unknown, None]:
+def _seen_in_the_lock_table(
+    root: Root, path: str, *, writers_only: bool
+) -> Union[str, Unknown, None]:
     try:
         times = root.times(path)
         with open("/proc/locks", encoding="utf-8", errors="replace") as table:
@@ -59,6 +62,8 @@ def _seen_in_the_lock_table(root: Root, path: str) -> Union[str, Unknown, None]:
         # "1: POSIX  ADVISORY  WRITE 4711 fe:00:131 0 EOF"; waiters have "->" in second place.
         fields = line.split()
         if len(fields) < 6 or fields[1] != "POSIX":  # noqa: PLR2004 - up to the device and inode
+            continue
+        if writers_only and fields[3] != "WRITE":
             continue
         place, _, inode = fields[5].rpartition(":")
         # stat gives btrfs and overlay files an anonymous device (major 0) that this table lacks.
