@@ -66,7 +66,7 @@ def test_what_usr_says_counts_where_etc_has_nothing(tmp_path: Path) -> None:
 
 
 def test_a_root_of_no_family_has_no_packages(tmp_path: Path) -> None:
-    with pytest.raises(KernwardError, match="not a Debian or Ubuntu system"):
+    with pytest.raises(KernwardError, match="neither dpkg's nor rpm's"):
         packages_of(Root(tmp_path))
 
 

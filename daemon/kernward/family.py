@@ -33,11 +33,8 @@ _DISTRIBUTIONS = {
     **dict.fromkeys(("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), Family.RPM),
     **dict.fromkeys(("suse", "opensuse", "sles", "sled", "sle-micro", "mageia"), Family.RPM),
 }
+_WHERE = {Family.DPKG: "/var/lib/dpkg", Family.RPM: "rpm database"}
 _DPKG_STATUS = "/var/lib/dpkg/status"
-# Fedora 36 and SUSE have it below /usr, with a link from /var; rpm-ostree in /usr/share.
-RPM_FOLDERS = ("/usr/lib/sysimage/rpm", "/var/lib/rpm", "/usr/share/rpm")
-# SQLite (rpm 4.16 and later), Berkeley DB (EL8), ndb (SLE 15).
-_RPM_DATABASES = ("rpmdb.sqlite", "Packages", "Packages.db")
 
 
 def family_of(root: Root) -> Optional[Family]:
@@ -53,33 +50,49 @@ def family_of(root: Root) -> Optional[Family]:
     status = root.times(_DPKG_STATUS)
     if status is not None and status.size > 0:
         return Family.DPKG
-    if any(root.exists(f"{folder}/{name}") for folder in RPM_FOLDERS for name in _RPM_DATABASES):
+    if _has_rpm(root):
         return Family.RPM
     return Family.DPKG if status is not None else None
+
+
+def _has_rpm(root: Root) -> bool:
+    from kernward.tools.rpm_files import database_folder
+
+    return database_folder(root) is not None
 
 
 def packages_of(root: Root) -> PackageDatabase:
     """The package database of that root. Raises KernwardError for a family not known here."""
     try:
         family = family_of(root)
-        has_dpkg = family is Family.DPKG and root.is_dir("/var/lib/dpkg")
+        there = {Family.DPKG: root.is_dir("/var/lib/dpkg"), Family.RPM: _has_rpm(root)}
     except OSError as error:
         raise KernwardError(
             f"cannot look into {root.path}: {error.strerror} ({error.filename})",
             "see that it is mounted and that you may read it",
         ) from error
-    if has_dpkg:
-        from kernward.tools.dpkg import Dpkg
+    if family is None or not there[family]:
+        raise KernwardError(
+            f"{root.path} has neither dpkg's nor rpm's database of packages"
+            if family is None
+            else f"{root.path} has no {_WHERE[family]}, which its os-release tells of",
+            "see that all of it is mounted, /var above all",
+        )
+    if family is Family.RPM:
+        from kernward.tools.rpm import Rpm
 
-        return Dpkg(root)
-    raise KernwardError(
-        f"{root.path} has no /var/lib/dpkg: not a Debian or Ubuntu system",
-        "other package managers are not supported yet",
-    )
+        return Rpm(root)
+    from kernward.tools.dpkg import Dpkg
+
+    return Dpkg(root)
 
 
 def busy(root: Root) -> Union[str, Unknown, None]:
     """Who is at work with the package manager (``PackageDatabase.busy``), for little money."""
+    if _is_rpm(root):
+        from kernward.tools import rpm_locks
+
+        return rpm_locks.busy(root)
     from kernward.tools.dpkg import Dpkg
 
     return Dpkg(root).busy()
@@ -87,9 +100,20 @@ def busy(root: Root) -> Union[str, Unknown, None]:
 
 def installing(root: Root) -> Union[str, Unknown, None]:
     """The same for those that run scripts of packages, not for who only downloads."""
+    if _is_rpm(root):
+        from kernward.tools import rpm_locks
+
+        return rpm_locks.installing(root)
     from kernward.tools.dpkg import Dpkg
 
     return Dpkg(root).installing()
+
+
+def _is_rpm(root: Root) -> bool:
+    try:
+        return family_of(root) is Family.RPM
+    except OSError:
+        return False
 
 
 def _distributions(root: Root) -> list[str]:

@@ -340,7 +340,9 @@ def _kernel(
         index=_index(machine, release),
         initramfs=_initramfs(parts, release),
         packages=packages,
-        events=_events_of(events, owners),
+        events=events
+        if isinstance(events, Unknown)
+        else machine.packages.events_of(release, owners, events),
         has_modules_tree=files.has_modules_tree,
         compiler=_compiler(machine, files),
         map_trouble=next((each for each in maps if isinstance(each, Unknown)), None),
@@ -364,15 +366,6 @@ def _dark_kernel(release: KernelRelease, why: Unknown) -> Kernel:
         events=why,
         has_modules_tree=True,
     )
-
-
-def _events_of(
-    events: Union[tuple[PackageEvent, ...], Unknown], owners: tuple[KernelPackage, ...]
-) -> Union[tuple[PackageEvent, ...], Unknown]:
-    if isinstance(events, Unknown):
-        return events
-    names = {each.name for each in owners}
-    return tuple(each for each in events if each.package in names)
 
 
 def _config(

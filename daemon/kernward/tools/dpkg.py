@@ -83,6 +83,16 @@ class Dpkg:
         ours = re.compile(b"|".join([_OURS.pattern, *(re.escape(name) for name in others)]))
         return read_events(self._root, (*_MARKS, *(b" %s:" % name for name in others)), ours)
 
+    def events_of(
+        self,
+        _release: KernelRelease,
+        owners: Collection[KernelPackage],
+        events: Iterable[PackageEvent],
+    ) -> tuple[PackageEvent, ...]:
+        """By their names, which have the release in them, or are of the one kernel of a board."""
+        names = {each.name for each in owners}
+        return tuple(each for each in events if each.package in names)
+
     def history_files(self) -> Union[tuple[FileTimes, ...], Unknown]:
         """The logs and the zone of their times."""
         return history_files(self._root)

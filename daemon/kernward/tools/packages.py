@@ -6,7 +6,7 @@ name of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol, Union
 
 from kernward.core.facts import FileTimes, KernelPackage, KernelRelease, PackageEvent, Unknown
@@ -15,9 +15,10 @@ KernelPackages = Union[Mapping[KernelRelease, tuple[KernelPackage, ...]], Unknow
 
 
 class PackageDatabase(Protocol):
-    """Read-only questions to the package manager's records. None of them starts a program.
+    """Read-only questions to the package manager's records.
 
-    Every answer is read anew. ``Unknown`` names the file that could not be read.
+    Every answer is read anew: for rpm, by starting it. (dpkg is never started, and nothing is to ask
+    who is at work.) ``Unknown`` names what could not be read.
     """
 
     @property
@@ -37,6 +38,15 @@ class PackageDatabase(Protocol):
 
         Oldest first. Empty when the logs were read and tell of none (rotated away, or never kept).
         """
+        ...
+
+    def events_of(
+        self,
+        release: KernelRelease,
+        owners: Collection[KernelPackage],
+        events: Iterable[PackageEvent],
+    ) -> tuple[PackageEvent, ...]:
+        """Those of the events that are about this kernel's packages, its ``owners``."""
         ...
 
     def history_files(self) -> Union[tuple[FileTimes, ...], Unknown]:

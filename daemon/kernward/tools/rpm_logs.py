@@ -1,0 +1,136 @@
+"""dnf.rpm.log and zypp's history: when each package of a transaction had its turn.
+
+Belongs here: their lines and times. Not here: dnf's history of whole transactions
+(rpm_history.py).
+
+dnf writes a package's line as its turn begins, before its %pre (dnf 4.14 and 4.23, measured);
+zypp writes it when the turn is over, %post and the removal of the old one included, but before
+%posttrans. So a package was unpacked between its own line and the next, or the one before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Optional
+
+from kernward.core.facts import SECOND_NS, Moment
+from kernward.core.nouns import replace
+from kernward.errors import OutputNotUnderstoodError
+from kernward.tools.compression import open_plain
+from kernward.tools.local_time import LocalClock, zone_of
+from kernward.tools.root import Root
+from kernward.tools.rpm_files import (
+    DNF_LOG_NAME,
+    DNF_LOGS,
+    ZYPP_LOG_NAME,
+    ZYPP_LOGS,
+    log_paths,
+)
+from kernward.tools.rpm_told import Told
+
+_LONGEST_LOG_BYTES = 64 << 20
+# An initramfs made by a %post on a slow disk; after that the line before tells of something else.
+_LONGEST_TURN_S = 3600
+
+# "2026-11-27T16:49:08+0000 SUBDEBUG Installed: kernel-core-5.14.0-1.x86_64"; Z in early EL8.
+_DNF_LINE = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(Z|[+-]\d{4}) (?:SUBDEBUG ([A-Z][a-z]+): (\S+))?.*"
+)
+_NEVRA = re.compile(r"(.+)-((?:\d+:)?[^-:]+-[^-]+)\.([^.-]+)")
+_CAME = frozenset({"Installed", "Upgrade", "Downgrade", "Reinstall", "Obsolete"})
+_WENT = frozenset({"Erase", "Obsoleted"})
+_ZYPP_LINE = re.compile(
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\|([a-z]+) *\|([^|]*)(?:\|([^|]*)\|([^|]*)(?:\|.*)?)?"
+)
+
+
+def read_dnf_logs(root: Root, names: Collection[str]) -> tuple[Told, ...]:
+    """What dnf.rpm.log and its rotated copies tell of these packages. Raises OSError."""
+    found = []
+    for path, lines in _logs(root, log_paths(root, DNF_LOGS, DNF_LOG_NAME)):
+        times = [_dnf_time(match) if match else None for match in map(_DNF_LINE.fullmatch, lines)]
+        for at, line in enumerate(lines):
+            match, began_s = _DNF_LINE.fullmatch(line), times[at]
+            package = _NEVRA.fullmatch(match[4]) if match and match[4] else None
+            if match is None or package is None or began_s is None or package[1] not in names:
+                continue
+            if match[3] in _CAME or match[3] in _WENT:
+                over_s = _next_turn(times, at)
+                when = Moment(
+                    began_s * SECOND_NS,
+                    (max(over_s - began_s, 0) + 1) * SECOND_NS,
+                    f"{path} line {at + 1}",
+                )
+                found.append(Told(package[1], package[3], package[2], match[3] in _CAME, when))
+    return tuple(found)
+
+
+def _next_turn(times: list[Optional[int]], at: int) -> int:
+    """When the next line was written; after the last one, as long as any turn may take."""
+    last = (times[at] or 0) + _LONGEST_TURN_S
+    return min([last, *(each for each in times[at + 1 :] if each is not None)][:2])
+
+
+def _dnf_time(match: re.Match[str]) -> Optional[int]:
+    zone = "+0000" if match[2] == "Z" else match[2]
+    try:
+        return int(dt.datetime.strptime(match[1] + zone, "%Y-%m-%dT%H:%M:%S%z").timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_zypp_logs(root: Root, names: Collection[str]) -> tuple[Told, ...]:
+    """What zypp's history and its rotated copies tell of these packages. Raises OSError."""
+    paths = log_paths(root, ZYPP_LOGS, ZYPP_LOG_NAME)
+    if not paths:
+        return ()
+    zone = zone_of(root)
+    logs = _logs(root, paths)
+    turns = (_zypp_turns(path, lines, LocalClock(zone), names) for path, lines in logs)
+    return tuple(_with_reinstalls(told for each in turns for told in each))
+
+
+def _zypp_turns(
+    path: str, lines: list[str], clock: LocalClock, names: Collection[str]
+) -> Iterator[Told]:
+    before: Optional[Moment] = None
+    for number, line in enumerate(lines, 1):
+        match = _ZYPP_LINE.fullmatch(line)
+        when = clock.moment(match[1].encode(), f"{path} line {number}") if match else None
+        if match is None or when is None:
+            continue
+        earliest = when.ns - _LONGEST_TURN_S * SECOND_NS
+        began = earliest if before is None else min(max(before.ns, earliest), when.ns)
+        before = when
+        if match[2] in {"install", "remove"} and match[3] in names and match[5]:
+            turn = Moment(began, when.latest_ns - began + 1, when.source)
+            yield Told(match[3], match[5], match[4], match[2] == "install", turn)
+
+
+def _with_reinstalls(told: Iterable[Told]) -> Iterator[Told]:
+    # zypp writes the same line for what it installs anew and what it installs once more.
+    there: set[tuple[str, str, str]] = set()
+    for each in sorted(told, key=lambda each: each.when.latest_ns):
+        again = each.arrived and each.of in there
+        (there.add if each.arrived else there.discard)(each.of)
+        yield replace(each, old_revision=each.revision) if again else each
+
+
+def _logs(root: Root, paths: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    for path in paths:
+        try:
+            descriptor = root.open_for_reading(path)
+        except FileNotFoundError:
+            # Rotated away since the folder was listed.
+            continue
+        with os.fdopen(descriptor, "rb") as opened:
+            plain = open_plain(opened)
+            try:
+                content = plain.read(_LONGEST_LOG_BYTES)
+            except OutputNotUnderstoodError:
+                # Cut short while it was compressed: what came before still counts.
+                content = plain.read(_LONGEST_LOG_BYTES)
+        yield path, content.decode("utf-8", "replace").splitlines()

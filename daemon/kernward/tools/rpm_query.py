@@ -1,0 +1,121 @@
+"""The rpm program, asked what is installed: the one reader of every format its database has had.
+
+Belongs here: which questions are put to it, and its answers as packages. Not here: what a package
+is to a kernel (rpm.py). Berkeley DB (EL8), ndb (SLE 15) and SQLite are rpm's own affair.
+
+rpm exits with the number of packages that it does not know, and with an error and "not installed"
+for a database that it cannot open: only the text tells these apart. Asked by root it takes
+SQLite's files into use (``-shm``, an empty ``-wal``); a database that is not there it would make.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from kernward.core.nouns import dataclass
+from kernward.errors import KernwardError, OutputNotUnderstoodError, ToolTimedOutError
+from kernward.tools.root import Root
+from kernward.tools.run import Command, Completed, Run
+
+# A query is answered in milliseconds; rpm waits where the database is locked.
+_LIMIT_S = 120
+_FORMAT = (
+    r"%{NAME}\t%{ARCH}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{INSTALLTIME}\t%{INSTALLTID}\n"
+)
+_FIELDS = 5
+# No package owns it, and it is there: rpm says so on standard output, between its other answers.
+_BETWEEN = "/proc/self/status"
+_HARMLESS = re.compile(
+    r"(?:error: file .*: (?:No such file or directory|Not a directory)|warning: .*|\s*)"
+)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package as the database has it. ``at_s``: when its files were in place, its %post not run.
+
+    ``transaction``: the number (a time, too) that all packages of one rpm transaction share.
+    """
+
+    name: str
+    architecture: str
+    revision: str
+    at_s: int
+    transaction: int
+
+
+class RpmQuery:
+    """Questions to the database in ``folder`` of a root. Raises KernwardError where rpm fails."""
+
+    def __init__(self, root: Root, run: Run, folder: str) -> None:
+        self._root, self._run, self._folder = root, run, folder
+
+    def named(self, names: Iterable[str]) -> tuple[Installed, ...]:
+        """All installed packages of these names; none for one that is not installed."""
+        wanted = sorted(names)
+        if not wanted:
+            return ()
+        return _packages(self._ask("--query", "--queryformat", _FORMAT, "--", *wanted).splitlines())
+
+    def all(self) -> tuple[Installed, ...]:
+        """Everything that is installed: reads the whole database."""
+        return _packages(self._ask("--query", "--all", "--queryformat", _FORMAT).splitlines())
+
+    def owners(self, paths: Sequence[str]) -> Mapping[str, tuple[Installed, ...]]:
+        """The packages that own each path, there or not; every path is a key."""
+        if not paths:
+            return {}
+        asked = [word for path in paths for word in (path, _BETWEEN)]
+        options = ("--query", "--file", "--queryformat", _FORMAT, "--")
+        answers: list[list[str]] = [[]]
+        for line in self._ask(*options, *asked).splitlines():
+            if line.startswith(f"file {_BETWEEN} "):
+                answers.append([])
+            else:
+                answers[-1].append(line)
+        if len(answers) != len(paths) + 1:
+            raise OutputNotUnderstoodError(
+                f"rpm answered for {len(answers) - 1} of {len(paths)} files",
+                "run rpm -qf by hand to see what it says",
+            )
+        return {path: _packages(lines) for path, lines in zip(paths, answers)}
+
+    def _ask(self, *options: str) -> str:
+        # Checked for every answer otherwise, which takes longer than the answer.
+        flags = ("--nosignature", "--nodigest")
+        completed = self._started(flags, options)
+        trouble = [line for line in completed.stderr.splitlines() if not _HARMLESS.fullmatch(line)]
+        if trouble:
+            raise KernwardError(
+                f"rpm cannot read {self._folder}: {trouble[-1].strip()}",
+                "run rpm -qa by hand; rpm --rebuilddb mends a damaged database",
+            )
+        return completed.stdout
+
+    def _started(self, flags: Sequence[str], options: Sequence[str]) -> Completed:
+        argv = ("rpm", "--dbpath", self._folder, *flags, *options)
+        if self._root.is_host:
+            return self._run(Command(argv, _LIMIT_S))
+        # The root's own rpm knows the format of its database.
+        inside = Command(argv, _LIMIT_S, root=os.path.realpath(self._root.path))
+        try:
+            return self._run(inside)
+        except ToolTimedOutError:
+            raise
+        except KernwardError:
+            # Not as root, or a root that has none: ours does, too.
+            folder = self._root.outside(self._folder)
+            return self._run(Command(("rpm", "--dbpath", folder, *flags, *options), _LIMIT_S))
+
+
+def _packages(lines: Iterable[str]) -> tuple[Installed, ...]:
+    found = []
+    for line in lines:
+        fields = line.split("\t")
+        # "package X is not installed", "file X is not owned by any package".
+        if len(fields) == _FIELDS and all(each.isdigit() for each in fields[3:]):
+            name, architecture, revision, at_s, transaction = fields
+            found.append(Installed(name, architecture, revision, int(at_s), int(transaction)))
+    return tuple(found)
