@@ -1,7 +1,7 @@
 """What happened when: the moments that decide about one kernel and its builds, with their sources.
 
 Two kinds of record tell of an image's arrival. Package logs have one-second local times and know
-revisions. File times (statx) have nanoseconds, but copying a tree (``cp -a``, a restore, imaging)
+revisions; histories of rpm's users may know no more than the transaction that it was in. File times (statx) have nanoseconds, but copying a tree (``cp -a``, a restore, imaging)
 makes them all anew. So file times count only where something shows that they are original.
 """
 
@@ -207,7 +207,8 @@ def after_ties(start: Start, kernel: Kernel, build: DkmsBuild) -> Start:
     dpkg does one thing after the other: a build that one of its hooks started was not under way
     while something was unpacked. If it ended in a later second than the tie, or began in a later one
     than that unpacking, it began after it. That a hook started it shows in a package of this kernel
-    that was configured when it ended; what was unpacked after that came after the build.
+    that was configured when it ended; what was unpacked after that came after the build. Of rpm
+    nothing like that is known: its records have no CONFIGURED, and the start stays as it is.
     """
     end = max((times.mtime_ns for times in build.build_times), default=0)
     events = kernel_events(kernel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from kernward.core.facts import (
     FileTimes,
@@ -24,9 +24,12 @@ from kernward.tools import rpm_locks
 from kernward.tools.packages import KernelPackages
 from kernward.tools.root import Root
 from kernward.tools.rpm_files import database_folder, database_times, history_times
-from kernward.tools.rpm_query import Installed, RpmQuery
 from kernward.tools.rpm_revisions import is_of
-from kernward.tools.run import Run, run
+
+if TYPE_CHECKING:
+    # Most looks find nothing changed, and start nothing.
+    from kernward.tools.rpm_query import Installed, RpmQuery
+    from kernward.tools.run import Run
 
 # rpm's database has no other state: what is in it was unpacked, and %post was at least begun.
 _INSTALLED = "installed"
@@ -37,8 +40,8 @@ class Rpm:
 
     format = "rpm"
 
-    def __init__(self, root: Root, started: Run = run) -> None:
-        self._root, self._run = root, started
+    def __init__(self, root: Root, run: Optional[Run] = None) -> None:
+        self._root, self._run = root, run
 
     def kernel_packages(self, releases: Collection[KernelRelease]) -> KernelPackages:
         """Owners of each release's parts; of several revisions (SUSE's) the one that came last."""
@@ -137,7 +140,10 @@ class Rpm:
         if folder is None:
             # Asked all the same rpm would make one.
             raise KernwardError("there is no rpm database", "see that /var is mounted")
-        return RpmQuery(self._root, self._run, folder)
+        from kernward.tools.rpm_query import RpmQuery  # noqa: PLC0415 - for the reason above
+        from kernward.tools.run import run  # noqa: PLC0415
+
+        return RpmQuery(self._root, self._run or run, folder)
 
     def _signs_of(self, release: KernelRelease) -> Mapping[str, PackageRole]:
         """What a package must own to have a role: path → role.

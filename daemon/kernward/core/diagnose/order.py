@@ -2,7 +2,9 @@
 
 The rule: a build that began before the image now installed was unpacked is bad. The order in which
 packages were *configured* says nothing: dpkg unpacks everything first, and a build from the headers'
-postinst in the same transaction already sees the image.
+postinst in the same transaction already sees the image. rpm does one package after the other, scripts
+included: there a build from the headers' %post in the same transaction may see no image, and one
+from %posttrans sees all. The same rule tells them apart.
 """
 
 from __future__ import annotations
