@@ -12,12 +12,14 @@ _ROW = re.compile(r"\| `(\S+)` \| `(/\S+)` \| (0\d{3}) \|")
 _ALTERNATIVES = re.compile(r"\{([^}]*)\}")
 
 
-def install(tree: Path, change: Callable[[str], str] = lambda text: text) -> None:
-    """Put every hook where it belongs below ``tree``, each text after a change to it.
+def install(
+    tree: Path, change: Callable[[str], str] = lambda text: text, family: str = "Debian"
+) -> None:
+    """Put every hook of a family where it belongs below ``tree``, each text after a change to it.
 
-    Makes the spool as well.
+    ``family`` is the heading of its table. Makes the spool as well.
     """
-    for source, target, mode in _files():
+    for source, target, mode in files(family):
         path = tree / target.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(change(source.read_text()))
@@ -25,8 +27,11 @@ def install(tree: Path, change: Callable[[str], str] = lambda text: text) -> Non
     (tree / "var/lib/kernward/spool").mkdir(parents=True, mode=0o755)
 
 
-def _files() -> Iterator[tuple[Path, str, int]]:
-    rows = _ROW.findall((_HOOKS / "README.md").read_text())
+def files(family: str) -> Iterator[tuple[Path, str, int]]:
+    """Where from, where to and with which mode, of every file of that family."""
+    sections = (_HOOKS / "README.md").read_text().split("\n### ")
+    (table,) = (section for section in sections if section.startswith(f"{family}\n"))
+    rows = _ROW.findall(table)
     assert rows, "README.md has no table of files"
     for source, target, mode in rows:
         for path in _spelled_out(target):

@@ -147,3 +147,26 @@ def test_the_story_has_the_hooks_with_their_files() -> None:
     ]
     assert told[0].when.source == "birth of spool/preinst"
     assert told[0].when.precision_ns == 10_000_000
+
+
+def test_hooks_of_the_rpm_family_are_in_the_story_and_prove_no_order() -> None:
+    calls = tuple(
+        replace(call(hook, seconds, action, place=place), package="")
+        for hook, place, action, seconds in (
+            ("kernel-install-remove", "first", "", 199.4),
+            ("kernel-install-remove", "last", "", 199.5),
+            ("kernel-install-add", "first", "", 200.2),
+            ("kernel-install-add", "last", "", 200.3),
+            ("rpm-trigger", "alone", "in", 200.4),
+        )
+    )
+    assert sharpened((UNPACKED,), calls) == (UNPACKED,)
+    inventory = an_inventory(tied(*calls), modules=())
+    told = [entry.what for entry in story(inventory, tied(*calls))]
+    assert [each for each in told if "install" in each or "trigger" in each] == [
+        "kernel-install-remove hooks begin",
+        "kernel-install-remove hooks are done",
+        "kernel-install-add hooks begin",
+        "kernel-install-add hooks are done",
+        "rpm-trigger hook (in)",
+    ]

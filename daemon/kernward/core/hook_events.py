@@ -10,7 +10,9 @@ from kernward.core.nouns import dataclass
 
 
 class HookPlace(enum.Enum):
-    """Before or after the other hooks of its folder, dkms's among them; apt's have no others."""
+    """Before or after the other hooks of its folder, dkms's among them; those of package managers
+    and of rpm have no others.
+    """
 
     FIRST = "first"
     LAST = "last"
@@ -20,8 +22,10 @@ class HookPlace(enum.Enum):
 @dataclass(frozen=True)
 class HookEvent:
     """One call of one hook. ``hook`` is the folder's name without ``.d`` (``postinst``,
-    ``header_postinst``) or ``apt-pre``, ``apt-post``; ``action`` the maintainer script's first
-    argument where it was told. ``moment`` is when the hook ran (the birth of its spool file).
+    ``header_postinst``), a package manager's ``-pre`` or ``-post`` (``apt-pre``, ``dnf5-post``),
+    ``kernel-install-add``, ``kernel-install-remove`` or ``rpm-trigger``; ``action`` the maintainer
+    script's first argument where it was told, of a trigger ``in`` or ``out``. ``moment`` is when the
+    hook ran (the birth of its spool file).
     """
 
     hook: str

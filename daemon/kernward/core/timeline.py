@@ -305,9 +305,8 @@ def _file_entries(kernel: Kernel) -> Iterator[Entry]:
 def _hook_entries(kernel: Kernel) -> Iterator[Entry]:
     for call in kernel.hook_calls:
         what = {"first": "hooks begin", "last": "hooks are done"}.get(call.place, "hook")
-        yield Entry(
-            call.when, f"{call.hook} {what} ({call.package} {call.action})".replace(" )", ")")
-        )
+        told = " ".join(filter(None, (call.package, call.action)))
+        yield Entry(call.when, f"{call.hook} {what} ({told})" if told else f"{call.hook} {what}")
 
 
 def _recorded_entries(inventory: Inventory, kernel: Kernel) -> Iterator[Entry]:

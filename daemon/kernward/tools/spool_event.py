@@ -1,4 +1,5 @@
-"""What a hook writes: the lines of one spooled file, made by packaging/hooks/spool.sh.
+"""What a hook writes: the lines of one spooled file, made by packaging/hooks/spool.sh
+and the plugin of dnf 4 beside it.
 
 Belongs here: their form, and doubt about every value. Not here: files, owners and folders (spool.py).
 """
@@ -16,7 +17,7 @@ LARGEST = 4096
 
 _END = b"\nend\n"
 _KEYS = {"version", "hook", "place", "kernel", "package", "action", "boot"}
-_HOOK = re.compile(r"[a-z][a-z_-]{0,31}")
+_HOOK = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 # "?" stands for a value that the hook did not trust.
 _VALUE = re.compile(r"[A-Za-z0-9._+~:@-]{0,128}|\?")
 
