@@ -11,8 +11,9 @@ cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kernward
 # Debian's own: another python3 may come first on PATH.
 python=/usr/bin/python3
 # gcc and the headers are for a dependency of vmlinux-to-elf that has no wheel.
-packages="ca-certificates dbus debian-archive-keyring dpkg-dev e2fsprogs gcc kmod libc6-dev libfuse3-dev man-db mmdebstrap
-    mount pkg-config python3 python3-dev python3-venv qemu-system-x86 scdoc shellcheck systemd systemd-container
+packages="ca-certificates dbus debian-archive-keyring dpkg-dev e2fsprogs erofs-utils gcc kmod libc6-dev
+    libfuse3-dev man-db mmdebstrap mount pkg-config python3 python3-dev python3-venv qemu-system-x86
+    scdoc shellcheck squashfs-tools systemd systemd-container
     util-linux xz-utils zstd"
 
 tried() {

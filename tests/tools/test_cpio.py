@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernward.core.facts import KernelRelease, Unknown
-from kernward.tools.cpio import InitramfsContent, module_name, read_kernel_modules
+from kernward.tools.cpio import read_kernel_modules
+from kernward.tools.cpio_content import InitramfsContent, module_name
 from kernward.tools.root import Root
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "initramfs"

@@ -20,7 +20,7 @@ import pytest
 from kernward.core.facts import KernelRelease, Unknown
 from kernward.errors import ToolMissingError, ToolTimedOutError
 from kernward.tools import initramfs_swap
-from kernward.tools.cpio import InitramfsContent
+from kernward.tools.cpio_content import InitramfsContent
 from kernward.tools.initramfs import BuiltImage, Initramfs, NotRebuilt, Rebuilt
 from kernward.tools.initramfs_swap import clean_leftovers, swap_in
 from kernward.tools.initramfs_tools import InitramfsTools, build_beside, unwanted

@@ -8,26 +8,35 @@ Only names and wanted hashes are kept, so memory does not grow with the image.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import stat
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import BinaryIO, Optional, Union, cast
 
 from kernward.core.facts import KernelRelease, Unknown
-from kernward.core.nouns import dataclass, field
+from kernward.core.nouns import dataclass
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import (
     MAGIC_BYTES,
     PlainStream,
     Source,
     magic_of,
-    open_plain,
     open_segment,
 )
+from kernward.tools.cpio_content import (
+    Files,
+    InitramfsContent,
+    digest_of,
+    module_files,
+    module_name,
+    normal_path,
+)
 from kernward.tools.root import Root
+from kernward.tools.squashed import READERS, unpacked
+from kernward.tools.unified_image import MAGIC as UNIFIED
+from kernward.tools.unified_image import initrd_of
 
 # cpio(5), "New ASCII Format": magic, then thirteen fields of eight hex digits.
 _HEADER_BYTES = 110
@@ -38,30 +47,17 @@ _INODE, _MODE, _LINKS, _SIZE, _MAJOR, _MINOR, _NAME_SIZE = 0, 1, 4, 6, 7, 8, 11
 _TRAILER = "TRAILER!!!"
 # init/initramfs.c passes over entries with a longer name, and so does any cpio.
 _LONGEST_NAME = 4096
-_CHUNK = 1 << 17
-# depmod's default search order: `updates`, then everything else, the image's own modules last.
-_FOLDERS_FIRST = ("updates", "extra", "weak-updates")
-_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 # An archive lies in the image as it is, or in a compressed segment of it.
 _Stream = Union[Source, PlainStream]
 
 
-@dataclass(frozen=True)
-class InitramfsContent:
-    """Which modules of one kernel an image holds, by name (``-`` made ``_``).
-
-    ``hashes`` has the sha256 of the plain ``.ko`` of those that were wanted and are there.
-    """
-
-    names: frozenset[str]
-    hashes: Mapping[str, str]
-
-
 def read_kernel_modules(
-    root: Root, inside: str, kernel: KernelRelease, wanted: Collection[str]
+    root: Root, inside: str, kernel: KernelRelease, wanted: Collection[str], *, code: bool = False
 ) -> Union[InitramfsContent, Unknown]:
     """What the image ``inside`` holds below ``(usr/)lib/modules/KERNEL``.
+
+    The image may be inside a unified kernel image, and may have a squashed one inside.
 
     Unknown, with the file and the byte in it, for an image that is damaged, cut short or compressed
     in a way that cannot be read here. Every archive must have its trailer: without one, an image
@@ -69,53 +65,21 @@ def read_kernel_modules(
     """
     try:
         with open(root.open_for_reading(inside), "rb", buffering=0) as image:
-            found = _read_image(image, frozenset(wanted))
+            plain = initrd_of(image) if _is_unified(image) else image
+            found = _read_image(plain, Files(kernel, frozenset(wanted), with_code=code))
     except OSError as trouble:
         return Unknown(f"initramfs {inside}", f"{inside}: {trouble.strerror or trouble}")
     except ToolMissingError as trouble:
         return Unknown(f"initramfs {inside}", f"{inside}: {trouble.message} ({trouble.hint})")
     except OutputNotUnderstoodError as trouble:
         return Unknown(f"initramfs {inside}", f"{inside}: {trouble.message}")
-    return found.content(kernel)
+    return found.content()
 
 
-def module_name(path: str) -> Optional[str]:
-    """The module that a file name stands for; None where it is not that of a module."""
-    stem, dot, suffix = posixpath.basename(path).partition(".ko")
-    if not stem or not dot or dot + suffix not in _SUFFIXES:
-        return None
-    return stem.replace("-", "_")
-
-
-@dataclass
-class _Files:
-    """What was seen so far, by path: a later entry of the same path replaces an earlier one."""
-
-    wanted: frozenset[str]
-    hashes: dict[str, str] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    # Hard links carry their data in one of the entries, with GNU cpio in the last.
-    linked: dict[tuple[int, int, int], tuple[tuple[str, ...], str]] = field(default_factory=dict)
-
-    def content(self, kernel: KernelRelease) -> InitramfsContent:
-        folder = f"lib/modules/{kernel}/"
-        names = set()
-        chosen: dict[str, str] = {}
-        here = [path for path in (*self.hashes, *self.links) if path.startswith(folder)]
-        for path in sorted(here, key=lambda path: _search_order(path[len(folder) :])):
-            name = module_name(path) or ""
-            names.add(name)
-            digest = self._digest(path)
-            if name in self.wanted and digest:
-                chosen.setdefault(name, digest)
-        return InitramfsContent(frozenset(names), chosen)
-
-    def _digest(self, path: str) -> str:
-        for _ in range(40):
-            if path not in self.links:
-                break
-            path = self.links[path]
-        return self.hashes.get(path, "")
+def _is_unified(image: BinaryIO) -> bool:
+    head = image.read(len(UNIFIED))
+    image.seek(0)
+    return head == UNIFIED
 
 
 @dataclass(frozen=True)
@@ -127,8 +91,7 @@ class _Entry:
     identity: tuple[int, int, int]
 
 
-def _read_image(image: BinaryIO, wanted: frozenset[str]) -> _Files:
-    files = _Files(wanted)
+def _read_image(image: BinaryIO, files: Files) -> Files:
     source = Source(image)
     if not source.skip_zeros():
         raise _damaged("nothing in it" + (" but zeros" if source.position else ""))
@@ -141,7 +104,7 @@ def _read_image(image: BinaryIO, wanted: frozenset[str]) -> _Files:
     return files
 
 
-def _read_segment(source: Source, files: _Files, compression: Optional[str]) -> None:
+def _read_segment(source: Source, files: Files, compression: Optional[str]) -> None:
     start = source.position
     if compression is None:
         raise _damaged(f"neither an archive nor compressed data at byte {start}")
@@ -150,13 +113,15 @@ def _read_segment(source: Source, files: _Files, compression: Optional[str]) -> 
         _read_archive(inner, files, f" of the {compression} segment at byte {start}")
 
 
-def _read_archive(source: _Stream, files: _Files, where: str) -> None:
+def _read_archive(source: _Stream, files: Files, where: str) -> None:
     """One archive up to and with its trailer. Hard links do not reach into the next one."""
     files.linked.clear()
     while (entry := _read_header(source, where)).path != _TRAILER:
         end = source.position + entry.size
         if entry.path.startswith("lib/modules/") and module_name(entry.path):
             _take(source, entry, files, where)
+        elif entry.path in READERS and stat.S_ISREG(entry.mode):
+            _take_squashed(source, entry, files, where)
         _skip(source, end - source.position, where)
         _skip(source, -entry.size % 4, where)
 
@@ -180,7 +145,7 @@ def _read_header(source: _Stream, where: str) -> _Entry:
     if len(name) < padded:
         raise _damaged(f"cut short in the name at byte {start}{where}")
     return _Entry(
-        path=_normal("", name.partition(b"\0")[0]),
+        path=normal_path("", name.partition(b"\0")[0]),
         mode=values[_MODE],
         links=values[_LINKS],
         size=values[_SIZE],
@@ -188,27 +153,43 @@ def _read_header(source: _Stream, where: str) -> _Entry:
     )
 
 
-def _take(source: _Stream, entry: _Entry, files: _Files, where: str) -> None:
+def _take(source: _Stream, entry: _Entry, files: Files, where: str) -> None:
     if stat.S_ISLNK(entry.mode):
         target = source.read(min(entry.size, _LONGEST_NAME))
-        files.links[entry.path] = _normal(posixpath.dirname(entry.path), target)
+        files.links[entry.path] = normal_path(posixpath.dirname(entry.path), target)
     elif stat.S_ISREG(entry.mode) and entry.links > 1:
         files.links.pop(entry.path, None)
         _take_linked(source, entry, files, where)
     elif stat.S_ISREG(entry.mode):
         files.links.pop(entry.path, None)
         wanted = module_name(entry.path) in files.wanted
-        files.hashes[entry.path] = _hash(source, entry, where) if wanted else ""
+        files.hashes[entry.path] = _hash(source, entry, files, where) if wanted else ""
 
 
-def _take_linked(source: _Stream, entry: _Entry, files: _Files, where: str) -> None:
+def _take_linked(source: _Stream, entry: _Entry, files: Files, where: str) -> None:
     """Hashed in any case: which names it will yet have is not known while the data goes by."""
     paths, digest = files.linked.get(entry.identity, ((), ""))
     if entry.size:
-        digest = _hash(source, entry, where)
+        digest = _hash(source, entry, files, where)
     paths = (*paths, entry.path)
     files.linked[entry.identity] = paths, digest
     files.hashes.update(dict.fromkeys(paths, digest))
+
+
+def _take_squashed(source: _Stream, entry: _Entry, files: Files, where: str) -> None:
+    """What is in there is what the kernel's modules are loaded from, but for those that open it."""
+    body = cast("BinaryIO", _Body(source, entry.size, where))
+    with unpacked(entry.path, body, files.kernel) as tree:
+        for path, outside in module_files(tree):
+            if os.path.islink(outside):
+                target = os.fsencode(os.readlink(outside))
+                files.links[path] = normal_path(posixpath.dirname(path), target)
+            elif os.path.isfile(outside):
+                files.links.pop(path, None)
+                files.hashes[path] = ""
+                if module_name(path) in files.wanted:
+                    with open(outside, "rb") as module:
+                        files.hashes[path] = digest_of(module, path, files)
 
 
 class _Body:
@@ -227,36 +208,13 @@ class _Body:
         return data
 
 
-def _hash(source: _Stream, entry: _Entry, where: str) -> str:
-    """Of the plain module. What is compressed is told by the data: names lie after a copy."""
-    digest = hashlib.sha256()
-    body = _Body(source, entry.size, where)
-    try:
-        plain = open_plain(cast("BinaryIO", body))
-        while chunk := plain.read(_CHUNK):
-            digest.update(chunk)
-    except OutputNotUnderstoodError as trouble:
-        raise _damaged(f"{entry.path}: {trouble.message}") from None
-    return digest.hexdigest()
+def _hash(source: _Stream, entry: _Entry, files: Files, where: str) -> str:
+    return digest_of(cast("BinaryIO", _Body(source, entry.size, where)), entry.path, files)
 
 
 def _skip(source: _Stream, size: int, where: str) -> None:
     if source.skip(size) < size:
         raise _cut_short(source, where)
-
-
-def _normal(folder: str, raw: bytes) -> str:
-    """``./usr/lib/x``, ``/lib/x`` and ``lib/x`` are one place: images come with or without /usr."""
-    path = os.fsdecode(raw)
-    whole = posixpath.normpath(path if path.startswith("/") else f"/{folder}/{path}").lstrip("/")
-    return whole[4:] if whole.startswith("usr/lib/") else whole
-
-
-def _search_order(below_release: str) -> tuple[int, str]:
-    folder = below_release.partition("/")[0]
-    if folder in _FOLDERS_FIRST:
-        return _FOLDERS_FIRST.index(folder), below_release
-    return len(_FOLDERS_FIRST) + (folder == "kernel"), below_release
 
 
 def _cut_short(source: _Stream, where: str) -> OutputNotUnderstoodError:

@@ -48,6 +48,7 @@ class Section(NamedTuple):
     size: int
     link: int
     info: int
+    flags: int = 0
 
 
 class Relocation(NamedTuple):
@@ -186,13 +187,13 @@ class ElfFile:
         return tuple(self._section(index, values, names) for index, values in enumerate(fields))
 
     def _section(self, index: int, values: tuple[int, ...], names: bytes) -> Section:
-        name_at, kind, _, _, offset, size, link, info, _, _ = values
+        name_at, kind, flags, _, offset, size, link, info, _, _ = values
         name = string_at(names, name_at)
         if kind not in {SHT_NULL, SHT_NOBITS} and offset + size > self.size:
             raise BrokenFileError(
                 f"cut short: section {name} ends at {offset + size}, the file at {self.size}"
             )
-        return Section(index, name, kind, offset, size, link, info)
+        return Section(index, name, kind, offset, size, link, info, flags)
 
     def _bytes_at(self, offset: int, size: int, what: str) -> bytes:
         if size > _LARGEST_SECTION:

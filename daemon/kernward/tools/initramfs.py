@@ -15,7 +15,7 @@ from kernward.tools.root import Root
 
 if TYPE_CHECKING:
     # A look asks which tool is installed, and needs none of what they import.
-    from kernward.tools.cpio import InitramfsContent
+    from kernward.tools.cpio_content import InitramfsContent
     from kernward.tools.run import Command, Completed, OnLine
 
 RunWithLines = Callable[["Command", Optional["OnLine"]], "Completed"]

@@ -20,7 +20,8 @@ from typing import Optional, Union
 from kernward.core.facts import KernelRelease, Unknown
 from kernward.errors import KernwardError
 from kernward.tools import initramfs_hook
-from kernward.tools.cpio import InitramfsContent, read_kernel_modules
+from kernward.tools.cpio import read_kernel_modules
+from kernward.tools.cpio_content import InitramfsContent
 from kernward.tools.initramfs import BuiltImage, NotRebuilt, Rebuilt, RunWithLines
 from kernward.tools.initramfs_swap import (
     BOOT,
