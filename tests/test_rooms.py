@@ -43,6 +43,7 @@ SHARED_TOOLS = {
     *("trusted", "watched", "bus_connection", "bus_library", "bus_messages", "running_kernel"),
     *("within", "local_time"),
     *("within", "elf_code", "elf_sections", "squashed", "unified_image"),
+    "initramfs_places",
 }
 SHARED_BY = {
     # grub.cfg and the loader's entry files are two spellings of one question.

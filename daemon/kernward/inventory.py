@@ -80,7 +80,7 @@ class _Parts:
     """What was looked at for all kernels together. ``held`` tells what is in an image."""
 
     files: Mapping[KernelRelease, Union[KernelFiles, Unknown]]
-    images: Mapping[KernelRelease, Optional[remembered.Image]]
+    images: Mapping[KernelRelease, Union[remembered.Image, Unknown, None]]
     held: Callable[[remembered.Image], remembered.Held]
     packages: KernelPackages
     wanted: _Wanted
@@ -96,7 +96,8 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     trees = dkms_tree.read_modules(root, machine.memory.recall)
     packages = remembered.Packages(machine)
     images = {release: _image(machine, files) for release, files in looked.items()}
-    with remembered.initramfs_modules(machine, images.values(), _names(trees, policy)) as held:
+    there = [image for image in images.values() if isinstance(image, tuple)]
+    with remembered.initramfs_modules(machine, there, _names(trees, policy)) as held:
         modules = _modules(machine, policy, trees, packages)
         wanted = _wanted(modules, policy)
         parts = _Parts(looked, images, held, packages.of_kernels(known), wanted)
@@ -443,7 +444,9 @@ def _index(machine: Machine, release: KernelRelease) -> Union[DepmodIndex, Unkno
     return kmod.read_index(machine.root, release)
 
 
-def _image(machine: Machine, files: Union[KernelFiles, Unknown]) -> Optional[remembered.Image]:
+def _image(
+    machine: Machine, files: Union[KernelFiles, Unknown]
+) -> Union[remembered.Image, Unknown, None]:
     """The initramfs image of a kernel."""
     if isinstance(files, Unknown) or machine.initramfs_tool is InitramfsTool.NONE:
         return None
@@ -451,15 +454,16 @@ def _image(machine: Machine, files: Union[KernelFiles, Unknown]) -> Optional[rem
         # A leftover beside headers: nothing will boot with it.
         return None
     seen = (remembered.times(machine, path) for path in files.initramfs_paths)
-    return next(((times, files.release) for times in seen if times is not None), None)
+    image = next(((times, files.release) for times in seen if times is not None), None)
+    return image or files.initramfs_trouble
 
 
 def _initramfs(parts: _Parts, release: KernelRelease) -> Union[Initramfs, Unknown, None]:
     image = parts.images[release]
-    if image is None:
-        return None
+    if image is None or isinstance(image, Unknown):
+        return image
     held = parts.held(image)
-    return held if isinstance(held, Unknown) else Initramfs(image[0].path, image[0], held)
+    return held if isinstance(held, Unknown) else Initramfs(image[0].path, image[0], *held)
 
 
 def _compiler(machine: Machine, files: KernelFiles) -> Optional[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from kernward.core.facts import (
     FileTimes,
+    InitramfsTool,
     KernelConfig,
     KernelRelease,
     MissingFile,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from kernward.tools.dkms_tree import TreeModule
     from kernward.tools.packages import KernelPackages
 
-# Module names, and the hash of the content of those that were asked for.
-Held = Union[Mapping[str, str], Unknown]
+# By module name: the hash of the content of those that were asked for, and of their code.
+Held = Union[tuple[Mapping[str, str], Mapping[str, str]], Unknown]
 
 
 def times(machine: Machine, path: str) -> Optional[FileTimes]:
@@ -68,9 +69,19 @@ def module_file(machine: Machine, path: str, pointers: Collection[str]) -> Modul
     def read() -> Union[ModuleFile, MissingFile, Unknown]:
         from kernward.tools.elf import read_module
 
-        return read_module(machine.root, path, pointers)
+        return read_module(machine.root, path, pointers, code=_compares_code(machine))
 
-    return read() if seen is None else machine.memory.recall(f"elf {pointers}", (seen,), read)
+    question = f"{_kind(machine, 'elf')} {pointers}"
+    return read() if seen is None else machine.memory.recall(question, (seen,), read)
+
+
+def _compares_code(machine: Machine) -> bool:
+    """Dracut strips what it puts in: what is inside is told by what is loaded of it."""
+    return machine.initramfs_tool is InitramfsTool.DRACUT
+
+
+def _kind(machine: Machine, question: str) -> str:
+    return f"{question} and code" if _compares_code(machine) else question
 
 
 def crcs(machine: Machine, path: str) -> Union[Mapping[str, int], MissingFile, Unknown]:
@@ -203,13 +214,13 @@ Image = tuple[FileTimes, KernelRelease]
 
 @contextmanager
 def initramfs_modules(
-    machine: Machine, images: Iterable[Optional[Image]], wanted: frozenset[str]
+    machine: Machine, images: Iterable[Image], wanted: frozenset[str]
 ) -> Iterator[Callable[[Image], Held]]:
     """Hands out what the images hold, while those that are new are read beside this process.
 
     Decompressing them is most of a first look's work.
     """
-    question = f"initramfs {_sorted(wanted)}"
+    question = f"{_kind(machine, 'initramfs')} {_sorted(wanted)}"
 
     def read(image: Image) -> Held:
         return _read_image(machine, image, wanted)
@@ -217,11 +228,7 @@ def initramfs_modules(
     def held(image: Image, how: Callable[[Image], Held] = read) -> Held:
         return machine.memory.recall(f"{question} {image[1]}", (image[0],), lambda: how(image))
 
-    new = [
-        each
-        for each in images
-        if each is not None and not machine.memory.knows(f"{question} {each[1]}", each[:1])
-    ]
+    new = [each for each in images if not machine.memory.knows(f"{question} {each[1]}", each[:1])]
     if not new:
         yield held
         return
@@ -234,10 +241,11 @@ def initramfs_modules(
 def _read_image(machine: Machine, image: Image, wanted: frozenset[str]) -> Held:
     from kernward.tools.cpio import read_kernel_modules
 
-    found = read_kernel_modules(machine.root, image[0].path, image[1], wanted)
+    code = _compares_code(machine)
+    found = read_kernel_modules(machine.root, image[0].path, image[1], wanted, code=code)
     if isinstance(found, Unknown):
         return found
-    return {name: found.hashes.get(name, "") for name in found.names}
+    return {name: found.hashes.get(name, "") for name in found.names}, found.code
 
 
 # ---- packages

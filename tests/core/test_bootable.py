@@ -21,6 +21,7 @@ from builders import (
     found,
 )
 from kernward.core.facts import DkmsState, InitramfsTool, Kernel, MissingFile, Unknown
+from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
 DARK_IMAGE = Unknown("/boot/initrd.img", "its second segment is cut short")
@@ -91,6 +92,27 @@ def test_what_is_not_installed_is_not_asked_for_in_index_or_image(build: Any) ->
 # ---- initramfs
 
 MISSING, STALE = ["hold initramfs-missing-module"], ["hold initramfs-stale-module"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "installed", "expected"),
+    [
+        ("code", "code", []),
+        ("code", "other code", STALE),
+        # Not looked at so, on either side: the file itself has to be the same.
+        ("code", "", STALE),
+        ("", "", STALE),
+    ],
+)
+def test_a_copy_that_was_stripped_is_the_same_when_its_code_is(
+    inside: str, installed: str, expected: list[str]
+) -> None:
+    image = replace(an_initramfs(tracker="stripped"), code={"tracker": inside})
+    pairs = (a_pair(code_sha256=installed),)
+    inventory = an_inventory(
+        a_kernel(initramfs=image), modules=(a_dkms_module(builds=(a_build(pairs=pairs),)),)
+    )
+    assert found(inventory) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Optional, Union
 
-from kernward.core.nouns import dataclass
+from kernward.core.nouns import dataclass, field
 
 SECOND_NS = 1_000_000_000
 
@@ -154,7 +154,8 @@ class ModuleFile:
 
     ``imports`` maps every imported symbol to its CRC, None where the file carries no CRC for it;
     ``exports`` likewise. ``pointers`` holds only the variables that were asked for and exist.
-    ``plain_sha256`` is the hash without an appended signature.
+    ``plain_sha256`` is the hash without an appended signature. ``code_sha256`` is that of what is
+    loaded, the same after `strip -g`; "" where nothing has to be compared that way.
     """
 
     path: str
@@ -171,6 +172,7 @@ class ModuleFile:
     exports: Mapping[str, Optional[int]]
     signature: Optional[Signature]
     pointers: Mapping[str, Pointer]
+    code_sha256: str = ""
 
 
 # ---- kernels
@@ -268,11 +270,15 @@ class InitramfsTool(enum.Enum):
 
 @dataclass(frozen=True)
 class Initramfs:
-    """One initramfs image and the kernel modules inside: module name → sha256 of the plain .ko."""
+    """One initramfs image and the kernel modules inside: module name → sha256 of the plain .ko.
+
+    ``code``: the same with ``code_sha256``, for those that were looked at so.
+    """
 
     path: str
     times: FileTimes
     modules: Mapping[str, str]
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

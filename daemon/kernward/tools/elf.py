@@ -17,9 +17,10 @@ from struct import Struct
 from typing import BinaryIO, Optional, TypeVar, Union, cast
 
 from kernward.core.facts import FileTimes, MissingFile, ModuleFile, Pointer, Unknown
-from kernward.core.nouns import dataclass, field
+from kernward.core.nouns import dataclass, field, replace
 from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import Source, open_plain
+from kernward.tools.elf_code import code_digest
 from kernward.tools.elf_sections import (
     SHN_ABS,
     SHN_UNDEF,
@@ -50,15 +51,21 @@ _T = TypeVar("_T")
 
 
 def read_module(
-    root: Root, inside: str, pointers: Collection[str]
+    root: Root, inside: str, pointers: Collection[str], *, code: bool = False
 ) -> Union[ModuleFile, MissingFile, Unknown]:
     """Read one module file, and where each variable named in ``pointers`` gets its address from.
 
     Never raises for what the file holds. A file that the kernel could not take for a module (not
     ELF, cut short, no .modinfo, no symbol table) is garbled, and says at which place. Imports are the
     undefined symbols that are not weak, and whatever has a symbol version (``module_layout``).
+    ``code``: with the digest of what is loaded of it.
     """
-    return _read(root, inside, lambda opened, times: _module(opened, times, pointers))
+
+    def module(opened: BinaryIO, times: FileTimes) -> ModuleFile:
+        found = _module(opened, times, pointers)
+        return replace(found, code_sha256=code_digest(opened)) if code else found
+
+    return _read(root, inside, module)
 
 
 def read_crcs(root: Root, inside: str) -> Union[Mapping[str, int], MissingFile, Unknown]:

@@ -16,6 +16,7 @@ from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, KernelConfig, KernelRelease, Unknown
 from kernward.core.nouns import dataclass
+from kernward.tools import initramfs_places
 from kernward.tools.root import Root
 
 _MODULES = "/lib/modules"
@@ -57,6 +58,7 @@ class KernelFiles:
     symvers_paths: tuple[str, ...]
     initramfs_paths: tuple[str, ...]
     has_modules_tree: bool
+    initramfs_trouble: Optional[Unknown] = None
 
 
 def releases(root: Root) -> Releases:
@@ -158,6 +160,7 @@ def _look(root: Root, release: KernelRelease) -> KernelFiles:
     )
     image_files = tuple(times for path in packaged if (times := _times(root, path)) is not None)
     headers = _headers_folder(root, f"{tree}/build")
+    initramfs_paths, initramfs_trouble = _initramfs(root, release)
     return KernelFiles(
         release=release,
         image=image_files[0] if image_path and image_files else None,
@@ -179,14 +182,18 @@ def _look(root: Root, release: KernelRelease) -> KernelFiles:
             f"/boot/symvers-{release}.gz",
             *(f"{tree}/symvers.{suffix}" for suffix in ("gz", "xz", "zst")),
         ),
-        initramfs_paths=_files(
-            root,
-            f"/boot/initrd.img-{release}",
-            f"/boot/initramfs-{release}.img",
-            f"/boot/initrd-{release}",
-        ),
+        initramfs_paths=initramfs_paths,
         has_modules_tree=_has_modules_tree(root, tree),
+        initramfs_trouble=initramfs_trouble,
     )
+
+
+def _initramfs(root: Root, release: KernelRelease) -> tuple[tuple[str, ...], Optional[Unknown]]:
+    try:
+        return initramfs_places.images(root, release), None
+    except OSError as error:
+        # The EFI partition is closed to everybody but root.
+        return (), Unknown(f"initramfs of kernel {release}", f"{error.filename}: {error.strerror}")
 
 
 def _has_modules_tree(root: Root, tree: str) -> bool:

@@ -95,7 +95,7 @@ def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[F
                 "initramfs-missing-module",
                 f"{image.path} holds {len(image.modules)} modules, not this one.",
             )
-        elif held is not None and held not in {seen.sha256, seen.plain_sha256}:
+        elif held is not None and not _is_same(image, name, seen):
             evidence = (
                 Evidence(f"sha256 {held}", image.path),
                 Evidence(f"sha256 {seen.sha256}", seen.path),
@@ -112,3 +112,10 @@ def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[F
             severity=Severity.WARN,
             detail_what=image.what,
         )
+
+
+def _is_same(image: Initramfs, name: str, seen: ModuleFile) -> bool:
+    """Byte for byte, without its signature, or in all that is loaded of it."""
+    code = image.code.get(name)
+    same = image.modules[name] in {seen.sha256, seen.plain_sha256}
+    return same or (bool(code) and code == seen.code_sha256)
