@@ -187,3 +187,35 @@ def put_copy(source: BinaryIO, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.rename(copy_beside(source, path), path)
     sync_folder(os.path.dirname(path))
+
+
+def put_text(path: str, text: str, mode: int) -> None:
+    """``path`` is an ordinary file of this text and mode; one that is so already is left alone.
+
+    Until it is whole it is hidden, and ends in nothing that a folder of settings or hooks is
+    searched for. Raises OSError.
+    """
+    folder, name = os.path.split(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    data = text.encode()
+    if _is_text(path, data, mode):
+        return
+    made = f"{folder}/.{name}.kernward-new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with naming(made), open(os.open(made, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    os.replace(made, path)
+
+
+def _is_text(path: str, data: bytes, mode: int) -> bool:
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != mode:
+            return False
+        with open(path, "rb") as opened:
+            return opened.read(len(data) + 1) == data
+    except FileNotFoundError:
+        return False

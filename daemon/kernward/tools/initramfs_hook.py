@@ -100,27 +100,6 @@ def _list_text(names: Collection[str]) -> str:
 def _write(root: Root, inside: str, text: str, mode: int) -> None:
     """Atomic. mkinitramfs takes no name with a leading dot for a hook: the half-made one is none."""
     # Slow to import, and looks have no use for it.
-    from kernward.tools.atomic import naming  # noqa: PLC0415
+    from kernward.tools.atomic import put_text  # noqa: PLC0415
 
-    path = root.outside(inside, follow=False)
-    folder, name = os.path.split(path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
-    data = text.encode()
-    if _is_written(root, inside, data, mode):
-        return
-    made = f"{folder}/.{name}.kernward-new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with naming(made), open(os.open(made, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    os.replace(made, path)
-
-
-def _is_written(root: Root, inside: str, data: bytes, mode: int) -> bool:
-    try:
-        status = os.stat(root.outside(inside))
-        return root.read_bytes(inside) == data and status.st_mode & 0o777 == mode
-    except FileNotFoundError:
-        return False
+    put_text(root.outside(inside, follow=False), text, mode)
