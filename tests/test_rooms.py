@@ -52,6 +52,10 @@ SHARED_BY = {
     # What is set there is read back here, by the same names.
     "boot_default": {"bootloader"},
     "boot_variables": {"bootloader", "grub"},
+    # What update-initramfs does around its maker, and how any finished image takes its place.
+    "initramfs_tools": {"update_initramfs"},
+    "update_initramfs": {"initramfs"},
+    "dracut": {"initramfs", "initramfs_expected", "initramfs_swap", "update_initramfs"},
     # Written here, read there.
     "guards": {"guard_files"},
     # One program makes the index that the other ones search.

@@ -409,7 +409,11 @@ def _initramfs(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
         if _belongs_inside(bench, step, name)
     }
     files = {name: module_file(bench.machine, path, ()) for name, path in wanted.items()}
-    expected = {name: each.sha256 for name, each in files.items() if isinstance(each, ModuleFile)}
+    expected = {
+        name: frozenset({each.sha256, each.code_sha256} - {""})
+        for name, each in files.items()
+        if isinstance(each, ModuleFile)
+    }
     ended = tool.rebuild(step.kernel, expected, on_line)
     if isinstance(ended, NotRebuilt):
         return Failed(ended.reason, tuple(ended.output[-_TAIL:]))

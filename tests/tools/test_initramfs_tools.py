@@ -21,11 +21,12 @@ from kernward.core.facts import KernelRelease, Unknown
 from kernward.errors import ToolMissingError, ToolTimedOutError
 from kernward.tools import initramfs_swap
 from kernward.tools.cpio_content import InitramfsContent
-from kernward.tools.initramfs import BuiltImage, Initramfs, NotRebuilt, Rebuilt
+from kernward.tools.initramfs import BuiltImage, Expected, Initramfs, NotRebuilt, Rebuilt
 from kernward.tools.initramfs_swap import clean_leftovers, swap_in
-from kernward.tools.initramfs_tools import InitramfsTools, build_beside, unwanted
+from kernward.tools.initramfs_tools import InitramfsTools, build_beside
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed, OnLine
+from kernward.tools.update_initramfs import COMMAND, unwanted
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "initramfs"
 KERNEL = KernelRelease("6.1.0-1-test")
@@ -47,7 +48,7 @@ def image_of(module: bytes) -> bytes:
 
 
 OLD, NEW = image_of(b"\x7fELF old"), image_of(MODULE)
-EXPECTED = {"dattobd": hashlib.sha256(MODULE).hexdigest()}
+EXPECTED = {"dattobd": frozenset({hashlib.sha256(MODULE).hexdigest()})}
 
 
 @dataclass
@@ -94,12 +95,12 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def rebuild(tools: FakeTools, expected: Optional[dict[str, str]] = None) -> Any:
+def rebuild(tools: FakeTools, expected: Optional[Expected] = None) -> Any:
     initramfs: Initramfs = InitramfsTools(Root(tools.folder), tools)
     return initramfs.rebuild(KERNEL, EXPECTED if expected is None else expected, None)
 
 
-def refused(tools: FakeTools, expected: Optional[dict[str, str]] = None) -> NotRebuilt:
+def refused(tools: FakeTools, expected: Optional[Expected] = None) -> NotRebuilt:
     """The rebuild does not happen: the old image is there and nothing else is new."""
     before = files(tools.folder)
     done = rebuild(tools, expected)
@@ -230,7 +231,7 @@ def test_a_diverted_command_is_left_to_whoever_diverted_it(tools: FakeTools) -> 
     diversions.write_text("/bin/sh\n/bin/sh.distrib\ndash\n/sbin/mkinitramfs\n/x\n:\n")
     assert "/usr/sbin/mkinitramfs is diverted by the administrator" in refused(tools).reason
     diversions.write_text("/bin/sh\n/bin/sh.distrib\ndash\n")
-    assert unwanted(Root(tools.folder)) is None
+    assert unwanted(Root(tools.folder), COMMAND, "/usr/sbin/mkinitramfs") is None
 
 
 def test_a_full_work_folder_is_seen_beforehand(tools: FakeTools) -> None:

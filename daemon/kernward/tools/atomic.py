@@ -66,11 +66,15 @@ def _write_copy(source: BinaryIO, path: str, temporary: str) -> None:
         else:
             os.fchown(copy.fileno(), old.st_uid, old.st_gid)
             os.fchmod(copy.fileno(), stat.S_IMODE(old.st_mode))
-            _copy_labels(path, copy.fileno())
+            copy_labels(path, copy.fileno())
         os.fsync(copy.fileno())
 
 
-def _copy_labels(path: str, descriptor: int) -> None:
+def copy_labels(path: str, descriptor: int) -> None:
+    """Extended attributes (SELinux labels, lists of access) of one file, but for what vouches for it.
+
+    A file system that has none is no trouble. Raises OSError.
+    """
     for name in _labels(path):
         if name in _BOUND_TO_CONTENT:
             continue

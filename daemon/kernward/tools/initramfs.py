@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kernward.tools.cpio_content import InitramfsContent
     from kernward.tools.run import Command, Completed, OnLine
 
+# By the name of a module: the digests that tell it, of its file or of what is loaded of it.
+Expected = Mapping[str, frozenset[str]]
 RunWithLines = Callable[["Command", Optional["OnLine"]], "Completed"]
 
 
@@ -84,9 +86,9 @@ class Initramfs(Protocol):
         ...
 
     def rebuild(
-        self, kernel: KernelRelease, expected: Mapping[str, str], on_line: Optional[OnLine]
+        self, kernel: KernelRelease, expected: Expected, on_line: Optional[OnLine]
     ) -> Union[Rebuilt, NotRebuilt]:
-        """Make the image of that kernel again; ``expected`` (name → sha256) must be inside it."""
+        """Make the image of that kernel again; ``expected`` must be inside it."""
         ...
 
     def clean_leftovers(self) -> None:

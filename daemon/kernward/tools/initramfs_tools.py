@@ -1,7 +1,7 @@
 """Making an image with initramfs-tools: build beside, look inside, then swap.
 
-Belongs here: how mkinitramfs is driven, and what Debian's update-initramfs does around it. Not here:
-what goes in (``initramfs_hook``), how a finished image takes its place (``initramfs_swap``).
+Belongs here: how mkinitramfs is driven. Not here: what goes in (``initramfs_hook``), how a finished
+image takes its place (``initramfs_swap``), what the host wants around it (``update_initramfs``).
 
 update-initramfs itself is not called to build: it replaces the image as soon as mkinitramfs says 0,
 and mkinitramfs says 0 for an image that lacks a module. Around mkinitramfs it keeps a backup if the
@@ -12,9 +12,7 @@ and needs none: all that it writes are its own temporary files, so two kernels m
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Optional, Union
 
 from kernward.core.facts import KernelRelease, Unknown
@@ -22,33 +20,29 @@ from kernward.errors import KernwardError
 from kernward.tools import initramfs_hook
 from kernward.tools.cpio import read_kernel_modules
 from kernward.tools.cpio_content import InitramfsContent
-from kernward.tools.initramfs import BuiltImage, NotRebuilt, Rebuilt, RunWithLines
+from kernward.tools.initramfs import BuiltImage, Expected, NotRebuilt, Rebuilt, RunWithLines
+from kernward.tools.initramfs_expected import not_as_expected
+from kernward.tools.initramfs_places import plain_names
 from kernward.tools.initramfs_swap import (
-    BOOT,
-    WORK,
     clean_leftovers,
     discard,
     new_work_folder,
+    no_room,
     swap_in,
 )
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Completed, OnLine
+from kernward.tools.update_initramfs import COMMAND, chroot, tell_loaders, unwanted, wants_backup
 
-_CONF = "/etc/initramfs-tools/update-initramfs.conf"
 # Old ones (the state is gone by 0.138) left an image alone whose sum was not the one kept here.
 _SUMS = "/var/lib/initramfs-tools"
-_DIVERSIONS = "/var/lib/dpkg/diversions"
-_COMMANDS = ("/usr/sbin/update-initramfs", "/usr/sbin/mkinitramfs")
-_LOADER_HOOKS = "/etc/initramfs/post-update.d"
+_COMMANDS = (COMMAND, "/usr/sbin/mkinitramfs")
 # Single-core machines with `COMPRESS=xz` take some minutes; a hook that hangs takes for ever.
 _BUILD_LIMIT_S = 1800.0
-_HOOKS_LIMIT_S = 600.0
 _TAIL_LINES = 20
-# An image made again from one configuration shrinks by less. Most of a build's room is the unpacked
-# tree and its archive: 100 MB for an image of 13 MB (0.142, zstd).
-_SHRINKS_TO = 0.9
+# Most of a build's room is the unpacked tree and its archive: 100 MB for an image of 13 MB (0.142,
+# zstd).
 _WORK_FACTOR = 9
-_MIB = 1 << 20
 
 
 class InitramfsTools:
@@ -90,9 +84,9 @@ class InitramfsTools:
         initramfs_hook.not_forced_in(self._root, names)
 
     def rebuild(
-        self, kernel: KernelRelease, expected: Mapping[str, str], on_line: Optional[OnLine]
+        self, kernel: KernelRelease, expected: Expected, on_line: Optional[OnLine]
     ) -> Union[Rebuilt, NotRebuilt]:
-        """Make the image again; ``expected`` (name → sha256) must be inside before it is used."""
+        """Make the image again; ``expected`` must be inside before it is used."""
         built = build_beside(self._run, self._root, kernel, on_line, self._build_limit_s)
         if isinstance(built, NotRebuilt):
             return built
@@ -109,7 +103,7 @@ class InitramfsTools:
 
 def image_path(kernel: KernelRelease) -> str:
     """Fixed by the kernel packages and by every boot loader's configuration."""
-    return f"{BOOT}/initrd.img-{kernel}"
+    return plain_names(kernel)[0]
 
 
 # --------------------------------------------------------------------------- build
@@ -129,7 +123,8 @@ def build_beside(
     """
     made: Union[BuiltImage, NotRebuilt, None] = None
     try:
-        reason = unwanted(root) or _no_room(root, kernel)
+        target = image_path(kernel)
+        reason = unwanted(root, *_COMMANDS) or no_room(root, target, _WORK_FACTOR)
         made = NotRebuilt(reason) if reason else _make(run, root, kernel, on_line, limit_s)
     except OSError as trouble:
         made = NotRebuilt(f"{trouble.filename}: {trouble.strerror}")
@@ -153,7 +148,7 @@ def _make(
     command = Command(
         ("mkinitramfs", "-o", path, str(kernel)),
         limit_s,
-        _chroot(root),
+        chroot(root),
         # Killed hard, mkinitramfs leaves its whole tree; here we know it for ours.
         environment={"TMPDIR": folder},
     )
@@ -163,84 +158,7 @@ def _make(
     made = root.times(path)
     if made is None or not made.size:
         return NotRebuilt("mkinitramfs ended with 0 and made no image", _tail(completed))
-    keep_old = _setting(root, "backup_initramfs") == "yes"
-    return BuiltImage(kernel, path, image_path(kernel), made.size, keep_old)
-
-
-def unwanted(root: Root) -> Optional[str]:
-    """Why the host itself would not have its images made again; None where it would.
-
-    A diversion is how live systems and image builders put their own command in its place: what
-    that does instead cannot be known.
-    """
-    for command in _COMMANDS:
-        package = _diverted_by(root, command)
-        if package:
-            return f"{command} is diverted by {package}; use the command that took its place"
-    if _setting(root, "update_initramfs") == "no":
-        return f"{_CONF} says update_initramfs=no"
-    return None
-
-
-def _diverted_by(root: Root, command: str) -> Optional[str]:
-    """The file has three lines for each: diverted path, new path, package (":" is an admin)."""
-    try:
-        lines = root.read_text(_DIVERSIONS).splitlines()
-    except OSError:
-        return None
-    for path, _, package in zip(lines[::3], lines[1::3], lines[2::3]):
-        if path in {command, command[len("/usr") :]}:
-            return "the administrator" if package == ":" else package
-    return None
-
-
-def _setting(root: Root, name: str) -> Optional[str]:
-    """The last plain assignment: update-initramfs reads the file as shell."""
-    try:
-        text = root.read_text(_CONF)
-    except OSError:
-        return None
-    values = re.findall(rf"^[ \t]*{name}=[\"']?(\w*)", text, re.MULTILINE)
-    return values[-1] if values else None
-
-
-def _no_room(root: Root, kernel: KernelRelease) -> Optional[str]:
-    boot = os.statvfs(root.outside(BOOT))
-    if boot.f_flag & os.ST_RDONLY:
-        return f"{BOOT} is mounted read-only"
-    old = root.times(image_path(kernel))
-    if old is None:
-        return None
-    work = os.statvfs(_nearest_folder(root.outside(WORK)))
-    for place, there, needed in (
-        (BOOT, boot, int(old.size * _SHRINKS_TO)),
-        ("/var/cache", work, old.size * _WORK_FACTOR),
-    ):
-        # f_bfree and not f_bavail: root, who builds, may use the reserved blocks.
-        free = there.f_bfree * there.f_frsize
-        if free < needed:
-            needed_mib = -(-needed // _MIB)
-            return f"{place} has {free // _MIB} MiB free, about {needed_mib} MiB are needed"
-    return None
-
-
-# --------------------------------------------------------------------------- look inside
-
-
-def not_as_expected(
-    root: Root, built: BuiltImage, expected: Mapping[str, str]
-) -> Optional[NotRebuilt]:
-    """Read the new image to its end and compare the modules inside with ``expected``."""
-    seen = read_kernel_modules(root, built.path, built.kernel, expected)
-    if isinstance(seen, Unknown):
-        return NotRebuilt(f"the new image cannot be read: {seen.reason}")
-    missing = sorted(name for name in expected if name not in seen.names)
-    if missing:
-        return NotRebuilt(f"the new image lacks {', '.join(missing)}")
-    other = sorted(name for name in expected if seen.hashes.get(name) != expected[name])
-    if other:
-        return NotRebuilt(f"the new image has another file of {', '.join(other)}")
-    return None
+    return BuiltImage(kernel, path, image_path(kernel), made.size, wants_backup(root))
 
 
 def after_update(
@@ -249,19 +167,10 @@ def after_update(
     """Tell the boot loader's hooks, where there are any (flash-kernel, zipl, systemd-boot)."""
     try:
         _write_sum_down(root, built)
-        if not root.is_dir(_LOADER_HOOKS):
-            return Rebuilt(built.target, built.size)
-        arguments = (f"--arg={built.kernel}", f"--arg={built.target}")
-        argv = ("run-parts", *arguments, _LOADER_HOOKS)
-        completed = run(Command(argv, _HOOKS_LIMIT_S, _chroot(root)), on_line)
     except OSError as trouble:
         return NotRebuilt(f"{trouble.filename}: {trouble.strerror}", swapped=True)
-    except KernwardError as trouble:
-        return NotRebuilt(f"{trouble.message}; {trouble.hint}", swapped=True)
-    if completed.returncode != 0:
-        reason = f"a boot loader hook in {_LOADER_HOOKS} failed"
-        return NotRebuilt(reason, _tail(completed), swapped=True)
-    return Rebuilt(built.target, built.size)
+    failed = tell_loaders(run, root, built.kernel, built.target, on_line)
+    return failed or Rebuilt(built.target, built.size)
 
 
 def _write_sum_down(root: Root, built: BuiltImage) -> None:
@@ -272,16 +181,6 @@ def _write_sum_down(root: Root, built: BuiltImage) -> None:
     digest = hashlib.sha1(root.read_bytes(built.target), usedforsecurity=False).hexdigest()
     with open(root.outside(path), "w", encoding="utf-8") as file:
         file.write(f"{digest}  {built.target}\n")
-
-
-def _nearest_folder(path: str) -> str:
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
-def _chroot(root: Root) -> str:
-    return "" if root.is_host else os.path.realpath(root.path)
 
 
 def _tail(completed: Completed) -> tuple[str, ...]:
