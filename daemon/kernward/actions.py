@@ -19,6 +19,7 @@ from kernward.core.facts import (
     DkmsPair,
     DkmsState,
     DkmsTool,
+    InitramfsTool,
     Inventory,
     Kernel,
     KernelRelease,
@@ -125,28 +126,38 @@ def _forgetting(machine: Machine, stopping: threading.Event) -> Run:
     return run
 
 
-def command_of(step: Step, tool: Optional[DkmsTool], architecture: str) -> tuple[str, ...]:
+def command_of(step: Step, inventory: Inventory) -> tuple[str, ...]:
     """The outside program that a step runs, empty for what we do ourselves."""
     if step.kind is StepKind.LOAD:
         return ("modprobe", "--all", *step.names)
-    if step.module is not None and step.version is not None and step.kernel is None:
-        return dkms.add_argv(step.module, step.version)
+    if step.module is not None and step.version is not None:
+        return _dkms_command((step.module, step.version), step, inventory)
     if step.kernel is None:
         return ()
-    if step.module is not None and step.version is not None:
-        target = (step.module, step.version, step.kernel, architecture)
-        if step.kind is StepKind.BUILD:
-            return dkms.build_argv(*target)
-        return dkms.install_argv(tool, *target) if tool and step.kind is StepKind.INSTALL else ()
+    if step.kind is StepKind.INITRAMFS:
+        return _initramfs_command(step.kernel, inventory.initramfs_tool)
+    return depmod.depmod_argv(step.kernel) if step.kind is StepKind.DEPMOD else ()
+
+
+def _dkms_command(module: tuple[str, str], step: Step, inventory: Inventory) -> tuple[str, ...]:
+    if step.kernel is None:
+        return dkms.add_argv(*module)
+    target = (*module, step.kernel, inventory.host.architecture)
+    if step.kind is StepKind.BUILD:
+        return dkms.build_argv(*target)
+    if step.kind is StepKind.INSTALL and isinstance(inventory.dkms, DkmsTool):
+        return dkms.install_argv(inventory.dkms, *target)
+    return ()
+
+
+def _initramfs_command(kernel: KernelRelease, tool: InitramfsTool) -> tuple[str, ...]:
+    """What a person would type for it."""
+    image = f"/boot/initrd.img-{kernel}"
     return {
-        StepKind.DEPMOD: depmod.depmod_argv(step.kernel),
-        StepKind.INITRAMFS: (
-            "mkinitramfs",
-            "-o",
-            f"/boot/initrd.img-{step.kernel}",
-            str(step.kernel),
-        ),
-    }.get(step.kind, ())
+        InitramfsTool.INITRAMFS_TOOLS: ("mkinitramfs", "-o", image, str(kernel)),
+        InitramfsTool.DRACUT: ("dracut", "--force", "--kver", str(kernel)),
+        InitramfsTool.NONE: (),
+    }[tool]
 
 
 # ---- dkms
@@ -392,7 +403,7 @@ def _installed_files(bench: _Bench, step: Step) -> dict[str, str]:
 def _initramfs_entry(bench: _Bench, step: Step) -> _Ended:
     tool = initramfs_of(bench.machine)
     if tool is None:
-        return Failed("no initramfs tool here that we can drive")
+        return Failed("no initramfs tool here")
     tool.force_in(step.names)
     return Done("")
 
@@ -401,7 +412,7 @@ def _initramfs(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     assert step.kernel is not None  # noqa: S101 (the planner names it)
     tool = initramfs_of(bench.machine)
     if tool is None:
-        return Failed("no initramfs tool here that we can drive")
+        return Failed("no initramfs tool here")
     _wait_for_packages(bench, on_line)
     wanted = {
         name: path
@@ -445,7 +456,7 @@ def _load(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
 
 
 def _command(bench: _Bench, step: Step) -> tuple[str, ...]:
-    return command_of(step, bench.tool, bench.inventory.host.architecture)
+    return command_of(step, bench.inventory)
 
 
 def _run(bench: _Bench, argv: tuple[str, ...], on_line: OnLine) -> Completed:

@@ -282,15 +282,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from kernward.actions import command_of  # noqa: PLC0415
-    from kernward.core.facts import DkmsTool  # noqa: PLC0415
     from kernward.core.json_form import plan_dict  # noqa: PLC0415
     from kernward.core.render import plan_lines  # noqa: PLC0415
 
     seen, *_ = _look(options)
-    tool = seen.inventory.dkms
-    known = tool if isinstance(tool, DkmsTool) else None
-    architecture = seen.inventory.host.architecture
-    commands = {step: command_of(step, known, architecture) for step in seen.plan.steps}
+    commands = {step: command_of(step, seen.inventory) for step in seen.plan.steps}
     if options.json:
         _print_json(plan_dict(seen.plan, commands))
     else:

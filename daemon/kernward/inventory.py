@@ -41,12 +41,11 @@ from kernward.core.facts import (
 )
 from kernward.core.nouns import dataclass, replace
 from kernward.core.policy import Policy
-from kernward.machine import Machine
+from kernward.machine import Machine, initramfs_entries
 from kernward.tools import (
     bootloader,
     dkms,
     dkms_tree,
-    initramfs_hook,
     kernel_files,
     kmod,
     secureboot,
@@ -102,7 +101,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         wanted = _wanted(modules, policy)
         parts = _Parts(looked, images, held, packages.of_kernels(known), wanted)
         kernels = _kernels(machine, parts)
-    entries = initramfs_hook.entries(root)
+    entries = initramfs_entries(machine)
     rooms = [toolchain.room(root, path) for path in _ROOMS]
     trust = secureboot.read_trust(root) if root.is_host else None
     unknowns = [*releases.unknowns]

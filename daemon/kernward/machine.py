@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
-from kernward.core.facts import InitramfsTool, KernelRelease
+from kernward.core.facts import InitramfsTool, KernelRelease, Unknown
 from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError, SettingsInvalidError
 from kernward.family import packages_of
@@ -90,10 +90,24 @@ def open_root(folder: str) -> Root:
 
 
 def initramfs_of(machine: Machine) -> Optional[Initramfs]:
-    """What makes initramfs images there; None where nothing does, or nothing that we can drive."""
-    from kernward.tools.initramfs_tools import InitramfsTools  # noqa: PLC0415 (only for repairs)
+    """What makes initramfs images there; None where nothing does."""
+    from kernward.tools.dracut import Dracut  # noqa: PLC0415 (only for repairs)
+    from kernward.tools.initramfs_tools import InitramfsTools  # noqa: PLC0415
+
+    limit_s = machine.limits.initramfs_timeout_s
+    if machine.initramfs_tool is InitramfsTool.INITRAMFS_TOOLS:
+        return InitramfsTools(machine.root, machine.run, limit_s)
+    if machine.initramfs_tool is InitramfsTool.DRACUT:
+        return Dracut(machine.root, machine.run, limit_s)
+    return None
+
+
+def initramfs_entries(machine: Machine) -> Union[frozenset[str], Unknown]:
+    """The same tool's ``entries``, for looks: without what only repairs need."""
+    from kernward.tools import dracut_conf, initramfs_hook  # noqa: PLC0415
 
     if machine.initramfs_tool is InitramfsTool.INITRAMFS_TOOLS:
-        limit_s = machine.limits.initramfs_timeout_s
-        return InitramfsTools(machine.root, machine.run, limit_s)
-    return None
+        return initramfs_hook.entries(machine.root)
+    if machine.initramfs_tool is InitramfsTool.DRACUT:
+        return dracut_conf.entries(machine.root)
+    return frozenset()

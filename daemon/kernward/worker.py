@@ -22,7 +22,7 @@ from kernward.core.attempts import (
     retry,
 )
 from kernward.core.choices import Settings
-from kernward.core.facts import DkmsModule, DkmsTool, Inventory, KernelRelease, Unknown
+from kernward.core.facts import DkmsModule, Inventory, KernelRelease, Unknown
 from kernward.core.gating import Prospect, gates, with_guards
 from kernward.core.guarding import Gate, Guard
 from kernward.core.json_form import check_dict, plan_dict
@@ -264,10 +264,7 @@ def _gates(host: Host, decided: Decided, results: Sequence[StepResult]) -> tuple
 
 
 def _commands(planned: Plan, inventory: Inventory) -> Mapping[Step, tuple[str, ...]]:
-    tool = inventory.dkms
-    known = tool if isinstance(tool, DkmsTool) else None
-    architecture = inventory.host.architecture
-    return {step: command_of(step, known, architecture) for step in planned.steps}
+    return {step: command_of(step, inventory) for step in planned.steps}
 
 
 # ---- what a repair tells

@@ -53,7 +53,6 @@ def test_a_good_host_meets_everything() -> None:
         ({"rooms": (Room("/boot", 1, 2),)}, "room on /boot", Mark.MISSING, "autoremove"),
         ({"rooms": (Room("/var", 1, 2),)}, "room on /var", Mark.MISSING, "200 wanted"),
         ({"initramfs_tool": InitramfsTool.NONE}, "initramfs", Mark.NOTE, "no tool"),
-        ({"initramfs_tool": InitramfsTool.DRACUT}, "initramfs", Mark.NOTE, "dracut"),
         ({"trust": DARK}, "signatures", Mark.NOTE, "Permission denied"),
         (
             {"trust": Trust(enforced=True, why="Secure Boot is on", enrolled=None)},

@@ -110,8 +110,6 @@ def _initramfs(inventory: Inventory) -> Requirement:
     tool = inventory.initramfs_tool
     if tool is InitramfsTool.NONE:
         return Requirement("initramfs", Mark.NOTE, "no tool installed, so none is made")
-    if tool is InitramfsTool.DRACUT:
-        return Requirement("initramfs", Mark.NOTE, "dracut: read, but not rebuilt by this version")
     return Requirement("initramfs", Mark.OK, tool.value)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from typing import Union
+from typing import Optional, Union
 
 from kernward.core.facts import Unknown
 from kernward.tools.root import Root
@@ -60,6 +60,20 @@ def entries(root: Root) -> Union[frozenset[str], Unknown]:
     return frozenset(named)
 
 
+def setting(root: Root, name: str, confdir: str = "") -> Optional[str]:
+    """One setting as dracut would have it, "" where it is not set; None where only a shell can tell.
+
+    ``confdir``: the extra folder of settings that dracut is called with. Raises OSError.
+    """
+    values = ShellValues(_SET_BY_DRACUT)
+    try:
+        for path in _files(root, confdir):
+            read_script(_text(root, path), values)
+    except ValueError:
+        return None
+    return values.scalar(name) if values.is_certain(name) else None
+
+
 def force_in(root: Root, names: Collection[str]) -> None:
     """Put these modules into all images made from now on; twice is once.
 
@@ -79,12 +93,15 @@ def not_forced_in(root: Root, names: Collection[str]) -> None:
         os.unlink(root.outside(DROP_IN, follow=False))
 
 
-def _files(root: Root) -> Iterator[str]:
+def _files(root: Root, confdir: str = "") -> Iterator[str]:
     """All that dracut would read, in its order."""
+    etc, *others = _FOLDERS
+    places = [f"{folder}/{confdir}" for folder in _FOLDERS[:2] if confdir]
+    extra = next((path for path in places if root.is_dir(path)), None)
     if root.exists(_MAIN):
         yield _MAIN
     first: dict[str, str] = {}
-    for folder in _FOLDERS:
+    for folder in (etc, *((extra,) if extra else ()), *others):
         for name in root.names(folder):
             if name.endswith(".conf") and not root.is_dir(f"{folder}/{name}"):
                 first.setdefault(name, f"{folder}/{name}")

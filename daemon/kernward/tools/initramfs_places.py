@@ -58,6 +58,16 @@ def entry_folders(root: Root, kernel: KernelRelease, troubles: list[OSError]) ->
                 yield path
 
 
+def all_entry_folders(root: Root) -> Iterator[str]:
+    """The folders of entries of all kernels, as far as one may look, and some others."""
+    for folder in LOADER_FOLDERS:
+        for token in _names(root, folder, []):
+            for kernel in _names(root, f"{folder}/{token}", []):
+                path = f"{folder}/{token}/{kernel}"
+                if os.path.isdir(_outside(root, path)):
+                    yield path
+
+
 def is_unified(path: str) -> bool:
     """The image is one file with its kernel."""
     return path.endswith(".efi")
