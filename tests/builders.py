@@ -47,6 +47,7 @@ from kernward.core.facts import (
 )
 from kernward.core.findings import Finding
 from kernward.core.nouns import replace
+from kernward.core.package_words import APT
 from kernward.core.policy import Policy
 from kernward.core.profiles import Profile
 
@@ -369,15 +370,16 @@ def a_host(**changes: Any) -> Host:
         running=K,
         next_boot=K,
         package_format="deb",
-        headers_package="linux-headers-{kernel}",
+        words=APT,
         looked_at_ns=at(1000),
     )
     return replace(host, **changes)
 
 
 def an_inventory(*kernels: Kernel, **changes: Any) -> Inventory:
-    """A sound host. ``running=`` and ``next_boot=`` change the host, the rest the inventory."""
-    of_host = {key: changes.pop(key) for key in ("running", "next_boot") if key in changes}
+    """A sound host. ``running=``, ``next_boot=`` and ``words=`` change the host."""
+    on_host = ("running", "next_boot", "words")
+    of_host = {key: changes.pop(key) for key in on_host if key in changes}
     inventory = Inventory(
         host=a_host(**of_host),
         kernels=kernels or (a_kernel(),),

@@ -83,7 +83,8 @@ def actions_for(
     Raises KernwardError where there is no dkms to drive, or its tree cannot be written.
     """
     if not isinstance(inventory.dkms, DkmsTool):
-        raise KernwardError("dkms is not installed or cannot be read", "apt install dkms")
+        hint = inventory.host.words.to_get_dkms()
+        raise KernwardError("dkms is not installed or cannot be read", hint)
     clean_leftovers(machine)
     machine = replace(machine, run=_forgetting(machine, stopping))
     bench = _Bench(machine, policy, inventory, inventory.dkms, stopping)

@@ -40,6 +40,7 @@ from kernward.core.facts import (
     Unknown,
 )
 from kernward.core.nouns import dataclass, replace
+from kernward.core.package_words import words_of
 from kernward.core.policy import Policy
 from kernward.machine import Machine, initramfs_entries
 from kernward.tools import (
@@ -54,8 +55,8 @@ from kernward.tools import (
 from kernward.tools.bootloader import NextBoot
 from kernward.tools.dkms_tree import TreeBuild, TreeModule
 from kernward.tools.kernel_files import KernelFiles
+from kernward.tools.os_release import read_os_release
 from kernward.tools.packages import KernelPackages
-from kernward.tools.root import Root
 
 # What rules ask of a kernel's configuration, besides what a dkms.conf names.
 _CONFIG_OPTIONS = frozenset({"MODVERSIONS", "MODULE_SIG_FORCE", "CC_VERSION_TEXT"})
@@ -108,7 +109,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
     unknowns += _asked_for_in_vain(policy, known, modules)
     seen = Inventory(
-        host=_host(machine, kernels, packages),
+        host=_host(machine, kernels),
         kernels=kernels,
         modules=modules,
         dkms=dkms.read_tool(root),
@@ -123,32 +124,22 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     return recorded.with_records_wanted(machine, seen, policy)
 
 
-def _host(machine: Machine, kernels: Iterable[Kernel], packages: remembered.Packages) -> Host:
-    root = machine.root
+def _host(machine: Machine, kernels: Iterable[Kernel]) -> Host:
+    root, architecture = machine.root, os.uname().machine
+    system = read_os_release(root)
     bootable = [kernel.release for kernel in kernels if kernel.bootable]
     next_boot = bootloader.next_boot(root, bootable)
     return Host(
         name=os.uname().nodename if root.is_host else str(root.path),
         root=str(root.path),
-        system=_system(root),
-        architecture=os.uname().machine,
+        system=system.get("PRETTY_NAME") or "unknown system",
+        architecture=architecture,
         running=machine.running,
         next_boot=next_boot.release if isinstance(next_boot, NextBoot) else next_boot,
         package_format=machine.packages.format,
-        headers_package=packages.headers(KernelRelease("{kernel}")),
+        words=words_of(machine.packages.format, system, architecture),
         looked_at_ns=time.time_ns(),
     )
-
-
-def _system(root: Root) -> str:
-    try:
-        lines = root.read_text("/etc/os-release").splitlines()
-    except OSError:
-        return "unknown system"
-    names = [
-        line.split("=", 1)[1].strip("\"'") for line in lines if line.startswith("PRETTY_NAME=")
-    ]
-    return names[0] if names else "unknown system"
 
 
 def _asked_for_in_vain(

@@ -277,15 +277,6 @@ class Packages:
             question, files, lambda: packages.kernel_packages(releases)
         )
 
-    def headers(self, release: KernelRelease) -> str:
-        """The package of that kernel's headers."""
-        packages, files = self._machine.packages, self._files
-        if isinstance(files, Unknown):
-            return packages.headers_package(release)
-        return self._machine.memory.recall(
-            f"headers package {release}", files, lambda: packages.headers_package(release)
-        )
-
     def owners(self, paths: Collection[str]) -> Mapping[str, str]:
         """The package that brought each file, for those that one did."""
         packages, files = self._machine.packages, self._files

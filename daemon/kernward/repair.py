@@ -42,7 +42,7 @@ def repair_host(
     if not seen.plan.steps or not agreed(seen.plan):
         machine.memory.save()
         return _unchanged(seen)
-    with _alone(machine, on_wait, observer.stopping):
+    with _alone(machine, on_wait, observer.stopping, seen.inventory.host.words.finish):
         try:
             counts = look(machine, policy)
             if counts.plan.steps != seen.plan.steps and not agreed(counts.plan):
@@ -70,8 +70,9 @@ def _tidy(machine: Machine) -> None:
 
 @contextlib.contextmanager
 def _alone(
-    machine: Machine, on_wait: Callable[[str], None], stopping: threading.Event
+    machine: Machine, on_wait: Callable[[str], None], stopping: threading.Event, finish: str
 ) -> Iterator[None]:
+    """``finish``: what one types after a package manager's run that was interrupted."""
     lock, limit_s = OwnLock(machine.root), machine.limits.lock_timeout_s
 
     def busy() -> Optional[str]:
@@ -92,6 +93,6 @@ def _alone(
         if holder is not None:
             raise LockHeldError(
                 f"the package manager is at work: {holder}",
-                "let it finish (if it was interrupted: dpkg --configure -a), then try again",
+                f"let it finish (if it was interrupted: {finish}), then try again",
             )
         yield

@@ -25,8 +25,16 @@ from builders import (
     some_headers,
 )
 from kernward.core.diagnose import diagnose
-from kernward.core.facts import KernelPackage, KernelRelease, Room, Toolchain, Unknown
+from kernward.core.facts import (
+    KernelPackage,
+    KernelRelease,
+    PackageRole,
+    Room,
+    Toolchain,
+    Unknown,
+)
 from kernward.core.nouns import replace
+from kernward.core.package_words import DNF
 from kernward.core.plan import plan
 from kernward.core.policy import Policy
 
@@ -86,6 +94,29 @@ def test_missing_headers_name_the_package(
     packages: tuple[KernelPackage, ...], command: str
 ) -> None:
     inventory = an_inventory(replace(BARE, packages=packages), modules=(UNBUILT,))
+    told = by_code(diagnose(inventory, Policy()))["headers-missing"]
+    assert told.next_step == f"Install them: {command}"
+
+
+EL = KernelRelease("5.14.0-427.13.1.el9_4.x86_64")
+
+
+@pytest.mark.parametrize(
+    ("packages", "command"),
+    [
+        ((a_package("kernel-core"),), f"dnf install kernel-devel-{EL}"),
+        ((a_package("kernel-rt-core"),), f"dnf install kernel-rt-devel-{EL}"),
+        (
+            (a_package("kernel-core"), a_package("kernel-devel", "1", PackageRole.HEADERS)),
+            f"dnf reinstall kernel-devel-{EL}",
+        ),
+    ],
+)
+def test_missing_headers_are_asked_for_in_the_host_s_language(
+    packages: tuple[KernelPackage, ...], command: str
+) -> None:
+    kernel = a_kernel(EL, headers=None, packages=packages)
+    inventory = an_inventory(kernel, modules=(UNBUILT,), running=EL, next_boot=EL, words=DNF)
     told = by_code(diagnose(inventory, Policy()))["headers-missing"]
     assert told.next_step == f"Install them: {command}"
 

@@ -20,6 +20,7 @@ WORDS = {
     "detail_what": "/boot",
     "detail_path": "/boot",
     "detail_command": "apt install gcc",
+    "detail_package": "of gcc-12",
 }
 TEXTS = ("summary", "explanation", "next_step")
 RULES = Path(kernward.core.diagnose.__file__).parent

@@ -12,6 +12,7 @@ from builders import (
     a_conf,
     a_dkms_module,
     a_kernel,
+    a_package,
     a_policy,
     a_profile,
     an_inventory,
@@ -22,11 +23,13 @@ from kernward.core.facts import (
     DkmsTool,
     ForcedRebuild,
     InitramfsTool,
+    KernelRelease,
     Room,
     Toolchain,
     Trust,
     Unknown,
 )
+from kernward.core.package_words import PackageWords, words_of
 from kernward.core.policy import Policy
 from kernward.core.render import doctor_lines
 
@@ -68,6 +71,34 @@ def test_what_is_missing_is_named_with_what_to_type(
     (told,) = unmet(an_inventory(**changes))
     assert (told.what, told.mark) == (what, mark)
     assert words in " ".join(doctor_lines([told]))
+
+
+EL9 = words_of("rpm", {"ID": "rocky", "ID_LIKE": "rhel centos fedora", "VERSION_ID": "9.4"}, "x")
+SUSE = words_of("rpm", {"ID": "opensuse-leap", "ID_LIKE": "suse opensuse"}, "x86_64")
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "expected"),
+    [
+        (EL9, {"dkms": None}, "dnf install epel-release, then dnf install dkms"),
+        (SUSE, {"dkms": None}, "zypper install dkms"),
+        (EL9, {"toolchain": Toolchain({}, "make")}, "dnf install gcc elfutils-libelf-devel"),
+        (SUSE, {"toolchain": Toolchain({"gcc": ""}, None)}, "zypper install make"),
+        (EL9, {"rooms": (Room("/boot", 1, 2),)}, "--oldinstallonly"),
+        (SUSE, {"rooms": (Room("/boot", 1, 2),)}, "zypper purge-kernels"),
+    ],
+)
+def test_it_speaks_the_host_s_language(words: PackageWords, changes: Any, expected: str) -> None:
+    (told,) = unmet(an_inventory(words=words, **changes))
+    assert expected in told.next_step
+
+
+def test_headers_are_named_after_the_image_that_is_there() -> None:
+    release = KernelRelease("5.14.21-150500.55.12-default")
+    image = a_package("kernel-default", "5.14.21-150500.55.12.1")
+    kernel = a_kernel(release, headers=None, packages=(image,))
+    (told,) = unmet(an_inventory(kernel, running=release, next_boot=release, words=SUSE))
+    assert told.next_step == "zypper install kernel-default-devel=5.14.21-150500.55.12.1"
 
 
 def test_reading_only_is_a_note() -> None:

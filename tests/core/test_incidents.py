@@ -18,7 +18,7 @@ def test_what_holds_or_warns_is_kept_once_for_each_key() -> None:
     broken = finding("not-built", kernel=K, module="tracker", version="1.0")
     again = replace(broken, explanation="another")
     noted = finding("leftover-tree", module="tracker", version="0.9")
-    warned = finding("space-low", detail_path="/boot")
+    warned = finding("space-low", detail_path="/boot", detail_command="")
     kept = sightings([broken, again, noted, warned], at(5))
     assert [(each.key, each.severity) for each in kept] == [
         (("not-built", str(K), "tracker", "1.0"), "hold"),

@@ -24,7 +24,7 @@ BLIND = of("could-not-look", HOLDS)
     ("findings", "state"),
     [
         ([], State.OPEN),
-        ([of("not-built", WARNS), of("image-missing", INFORMS)], State.OPEN),
+        ([of("not-built", WARNS), of("unguarded", INFORMS)], State.OPEN),
         ([of("could-not-look", WARNS)], State.OPEN),
         ([UNSOUND], State.HELD),
         ([BLIND], State.UNKNOWN),

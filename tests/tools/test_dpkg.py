@@ -122,7 +122,6 @@ def test_a_board_kernel_is_found_without_its_release_in_the_package_name(tmp_pat
     installed(tmp_path, "linux-image-current-meson64", f"/boot/vmlinuz-{release}")
     database = Dpkg(Root(tmp_path))
     assert [each.name for each in owners(database, release)] == ["linux-image-current-meson64"]
-    assert database.headers_package(release) == "linux-headers-current-meson64"
 
 
 def test_an_architecture_in_the_list_s_name_selects_the_paragraph(tmp_path: Path) -> None:
@@ -145,28 +144,6 @@ def test_without_modules_order_the_owner_of_the_tree_has_the_modules(tmp_path: P
 def test_the_map_in_a_debug_package_is_nobody_s_role(tmp_path: Path) -> None:
     installed(tmp_path, "linux-image-6.12.1-dbg", "/usr/lib/debug/boot/System.map-6.12.1")
     assert owners(Dpkg(Root(tmp_path)), KernelRelease("6.12.1")) == ()
-
-
-@pytest.mark.parametrize(
-    ("image", "headers"),
-    [
-        ("linux-image-6.12.1", "linux-headers-6.12.1"),
-        ("linux-image-unsigned-6.12.1", "linux-headers-6.12.1"),
-        ("linux-image-6.12.1-unsigned", "linux-headers-6.12.1"),
-        ("proxmox-kernel-6.12.1-signed", "proxmox-headers-6.12.1"),
-        ("pve-kernel-6.12.1", "pve-headers-6.12.1"),
-        ("raspberrypi-kernel", "raspberrypi-kernel-headers"),
-    ],
-)
-def test_the_headers_package_is_named_after_the_image_s(
-    tmp_path: Path, image: str, headers: str
-) -> None:
-    installed(tmp_path, image, "/boot/vmlinuz-6.12.1")
-    assert Dpkg(Root(tmp_path)).headers_package(KernelRelease("6.12.1")) == headers
-
-
-def test_the_headers_package_of_an_unowned_kernel_follows_debian_s_scheme(tmp_path: Path) -> None:
-    assert Dpkg(Root(tmp_path)).headers_package(K47) == "linux-headers-6.1.0-47-cloud-amd64"
 
 
 def test_owner_of_a_file_is_told_on_either_side_of_the_usr_merge() -> None:

@@ -71,8 +71,7 @@ KINDS: Mapping[str, Kind] = {
         "no usable System.map for {kernel}, which {module} needs to be built right",
         "Only a stub or no map is installed, so a build finds no addresses, and what is compiled "
         "in cannot be compared. {detail}",
-        "Install a real map as /boot/System.map-{kernel} (Debian ships it in "
-        "linux-image-{kernel}-dbg as /usr/lib/debug/boot/System.map-{kernel}), then: kernward repair",
+        "Install a real map as /boot/System.map-{kernel} ({detail_package}), then: kernward repair",
     ),
     "symbol-crc-mismatch": Kind(
         HOLD,
@@ -130,8 +129,7 @@ KINDS: Mapping[str, Kind] = {
         HOLD,
         "{module} on {kernel} depends on a module that is not there",
         "modprobe loads what a module depends on first and gives up when one is missing. {detail}",
-        "Install what brings the missing module (on Ubuntu often linux-modules-extra-{kernel}), "
-        "then: kernward check",
+        "Install what brings the missing module ({detail_package}), then: kernward check",
     ),
     "source-broken": Kind(
         HOLD,
@@ -206,7 +204,7 @@ KINDS: Mapping[str, Kind] = {
         WARN,
         "little room on the file system of {detail_path}",
         "A build or a new initramfs may not fit. {detail}",
-        "Free some room, for instance by removing old kernels: apt autoremove --purge",
+        "Free some room, for instance by removing old kernels: {detail_command}",
     ),
     "kernel-unsupported": Kind(
         WARN,
@@ -226,7 +224,7 @@ KINDS: Mapping[str, Kind] = {
         INFO,
         "{kernel} has headers or a modules folder but no image",
         "It cannot be booted, so nothing on it is judged. A purged image leaves this behind.",
-        "Nothing. To tidy up: apt purge linux-headers-{kernel}",
+        "Nothing. To tidy up: {detail_command}",
     ),
     "leftover-tree": Kind(
         INFO,

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterator
 
 from kernward.core.diagnose import concerned_kernels
+from kernward.core.diagnose.buildable import headers_command
 from kernward.core.diagnose.subject import is_guarded
 from kernward.core.facts import DkmsTool, Headers, InitramfsTool, Inventory, Trust, Unknown
 from kernward.core.nouns import dataclass
@@ -58,7 +59,9 @@ def _dkms(inventory: Inventory) -> Requirement:
     if isinstance(dkms, Unknown):
         return Requirement("dkms", Mark.MISSING, dkms.reason, f"look at {dkms.what}")
     if dkms is None:
-        return Requirement("dkms", Mark.MISSING, "not installed", "apt install dkms")
+        return Requirement(
+            "dkms", Mark.MISSING, "not installed", inventory.host.words.to_get_dkms()
+        )
     return Requirement("dkms", Mark.OK, f"{dkms.version}: {_habits(dkms)}")
 
 
@@ -69,15 +72,15 @@ def _habits(dkms: DkmsTool) -> str:
 
 
 def _toolchain(inventory: Inventory) -> Iterator[Requirement]:
-    tools = inventory.toolchain
+    tools, words = inventory.toolchain, inventory.host.words
     if tools.compilers:
         yield Requirement("compiler", Mark.OK, ", ".join(sorted(tools.compilers)))
     else:
-        yield Requirement("compiler", Mark.MISSING, "none on PATH", "apt install gcc")
+        yield Requirement("compiler", Mark.MISSING, "none on PATH", words.to_get_tools("gcc"))
     if tools.make:
         yield Requirement("make", Mark.OK, tools.make)
     else:
-        yield Requirement("make", Mark.MISSING, "not on PATH", "apt install make")
+        yield Requirement("make", Mark.MISSING, "not on PATH", words.to_get_tools("make"))
 
 
 def _headers(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
@@ -91,8 +94,8 @@ def _headers(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
         elif isinstance(kernel.headers, Unknown):
             yield Requirement(what, Mark.MISSING, kernel.headers.reason, "run as root")
         else:
-            package = inventory.host.headers_package.replace("{kernel}", str(kernel.release))
-            yield Requirement(what, Mark.MISSING, "not installed", f"apt install {package}")
+            command = headers_command(inventory.host.words, kernel)
+            yield Requirement(what, Mark.MISSING, "not installed", command)
 
 
 def _rooms(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
@@ -102,7 +105,8 @@ def _rooms(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
         if room.free_bytes >= needed:
             yield Requirement(f"room on {room.path}", Mark.OK, found)
         else:
-            step = "apt autoremove --purge (old kernels), then apt clean"
+            words = inventory.host.words
+            step = f"{words.remove_old_kernels} (old kernels), then {words.empty_cache}"
             yield Requirement(f"room on {room.path}", Mark.MISSING, found, step)
 
 

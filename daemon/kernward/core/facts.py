@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Optional, Union
 
 from kernward.core.nouns import dataclass, field
+from kernward.core.package_words import PackageWords
 
 SECOND_NS = 1_000_000_000
 
@@ -572,7 +573,7 @@ class Host:
     running: Optional[KernelRelease]
     next_boot: Union[KernelRelease, Unknown, None]
     package_format: str
-    headers_package: str
+    words: PackageWords
     looked_at_ns: int
 
 

@@ -240,7 +240,8 @@ def open_text(template: str) -> str:
     names = {name: f"<{name}>" for name in ("kernel", "module", "version")}
     details = {
         "detail": "",
-        "detail_command": "apt install <package>",
+        "detail_command": "<command>",
+        "detail_package": "<package>",
         "detail_path": "<path>",
         "detail_what": "<what>",
     }

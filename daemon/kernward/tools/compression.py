@@ -384,7 +384,7 @@ def _library(package: str, *modules: str) -> ModuleType:
             return importlib.import_module(module)
     raise ToolMissingError(
         f"the Python library {modules[-1].partition('.')[0]} is not installed",
-        f"apt install {package}, or the package of that name on other systems",
+        f"install the package {package}",
     )
 
 

@@ -134,14 +134,6 @@ class Dpkg:
             unknown = unknown or answer
         return unknown
 
-    def headers_package(self, release: KernelRelease) -> str:
-        """Named after the image's package where there is one, else by Debian's scheme."""
-        packages = self.kernel_packages([release])
-        if isinstance(packages, Unknown):
-            return f"linux-headers-{release}"
-        images = (each.name for each in packages[release] if PackageRole.IMAGE in each.roles)
-        return _headers_beside(next(images, f"linux-image-{release}"))
-
     def owner_of(self, path: str) -> Union[str, Unknown, None]:
         """Looks through every file list (tens of milliseconds): not for use in a loop."""
         owners = self.owners_of((path,))
@@ -329,15 +321,6 @@ def _paragraphs(text: bytes, head: bytes) -> Iterator[KernelPackage]:
             roles=frozenset(),
         )
         at = text.find(head, at + 1)
-
-
-def _headers_beside(image: str) -> str:
-    if image == "raspberrypi-kernel":
-        return "raspberrypi-kernel-headers"
-    name = re.sub(r"^linux-image-(?:unsigned-)?|-(?:un)?signed$|-dbg$", "", image)
-    if re.match(r"(?:pve|proxmox)-kernel-", name):
-        return name.replace("-kernel-", "-headers-", 1)
-    return f"linux-headers-{name}"
 
 
 def _text(data: bytes) -> str:

@@ -65,10 +65,6 @@ class PackageDatabase(Protocol):
         """Who is at work with the package manager now ("apt-get (pid 4711)"); None: nobody."""
         ...
 
-    def headers_package(self, release: KernelRelease) -> str:
-        """The package to install for this kernel's headers, whether it can be had or not."""
-        ...
-
     def owner_of(self, path: str) -> Union[str, Unknown, None]:
         """The package that brought the file at this absolute path; None: none did."""
         ...

@@ -57,7 +57,13 @@ def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Findi
     ]
     if missing:
         evidence = Evidence(f"depends: {','.join(seen.depends)}", seen.path)
-        yield subject.finding("dependency-missing", f"Missing: {', '.join(missing)}.", evidence)
+        where = subject.inventory.host.words.where_more_modules_are(subject.kernel.release.text)
+        yield subject.finding(
+            "dependency-missing",
+            f"Missing: {', '.join(missing)}.",
+            evidence,
+            detail_package=where,
+        )
 
 
 def _is_there(index: DepmodIndex, name: str) -> bool:

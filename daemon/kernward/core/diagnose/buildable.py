@@ -6,10 +6,12 @@ Asked after the other rules: what is missing only matters much when a build is n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import Headers, Initramfs, PackageRole, Unknown
+from kernward.core.facts import Headers, Initramfs, Kernel, KernelPackage, PackageRole, Unknown
 from kernward.core.findings import Finding, Severity
+from kernward.core.package_words import PackageWords
 from kernward.core.remedies import Remedy, remedy_of
 from kernward.core.timeline import image_packages, packages_with
 
@@ -41,20 +43,36 @@ def _matters_soon(subject: Subject) -> bool:
 
 
 def _headers_missing(subject: Subject, *, needs_build: bool) -> Finding:
-    release = subject.kernel.release
+    kernel = subject.kernel
     needed = "A build is needed now." if needs_build else "Nothing has to be built now."
-    package = subject.inventory.host.headers_package.replace("{kernel}", release.text)
-    command = f"apt install {package}"
-    if any(each.name == package for each in packages_with(subject.kernel, PackageRole.HEADERS)):
-        # apt would call them installed and do nothing.
-        command = f"apt install --reinstall {package}"
-        needed = f"{package} is installed, but /lib/modules/{release}/build leads nowhere. {needed}"
+    image = _image(kernel)
+    words = subject.inventory.host.words
+    command = headers_command(words, kernel)
+    package = words.headers_name(kernel.release.text, image.name if image else None)
+    if any(each.name == package for each in packages_with(kernel, PackageRole.HEADERS)):
+        # A plain install would call them installed and do nothing.
+        command = words.to_mend_headers(kernel.release.text, *_named(image))
+        link = f"/lib/modules/{kernel.release}/build"
+        needed = f"{package} is installed, but {link} leads nowhere. {needed}"
     return subject.finding(
         "headers-missing",
         needed,
         severity=Severity.HOLD if needs_build else Severity.WARN,
         detail_command=command,
     )
+
+
+def headers_command(words: PackageWords, kernel: Kernel) -> str:
+    """What to type for the headers of that kernel."""
+    return words.to_get_headers(kernel.release.text, *_named(_image(kernel)))
+
+
+def _image(kernel: Kernel) -> Optional[KernelPackage]:
+    return next(iter(packages_with(kernel, PackageRole.IMAGE)), None)
+
+
+def _named(image: Optional[KernelPackage]) -> tuple[Optional[str], Optional[str]]:
+    return (image.name, image.revision) if image is not None else (None, None)
 
 
 def _headers_of_another_image(subject: Subject, found: Sequence[Finding]) -> Iterator[Finding]:
@@ -70,7 +88,8 @@ def _headers_of_another_image(subject: Subject, found: Sequence[Finding]) -> Ite
         *image_packages(subject.kernel),
         *packages_with(subject.kernel, PackageRole.HEADERS),
     )
-    names = " ".join(dict.fromkeys(each.name for each in packages))
+    words, release = subject.inventory.host.words, subject.kernel.release.text
+    names = dict.fromkeys(words.exactly(each.name, release) for each in packages)
     needed = any(each.severity is Severity.HOLD for each in found)
     yield subject.finding(
         "headers-missing",
@@ -78,7 +97,7 @@ def _headers_of_another_image(subject: Subject, found: Sequence[Finding]) -> Ite
         "this kernel would refuse what is built with it. Image and headers have to be of one "
         "revision.",
         severity=Severity.HOLD if needed else Severity.WARN,
-        detail_command=f"apt install {names}",
+        detail_command=words.to_install(*names),
     )
 
 
@@ -92,7 +111,7 @@ def _toolchain(subject: Subject) -> Iterator[Finding]:
         yield subject.finding(
             "toolchain-missing",
             f"Not found: {' and '.join(missing)}.",
-            detail_command=f"apt install {' '.join(missing)}",
+            detail_command=subject.inventory.host.words.to_get_tools(*missing),
         )
 
 
@@ -112,4 +131,5 @@ def _room(subject: Subject) -> Iterator[Finding]:
                 "space-low",
                 f"{room.free_bytes // _MIB} MiB are free, {needed // _MIB} MiB are needed.",
                 detail_path=room.path,
+                detail_command=subject.inventory.host.words.remove_old_kernels,
             )

@@ -17,7 +17,8 @@ def rule(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
     modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
     for kernel in _selected(inventory, policy):
         if not kernel.bootable and kernel.release != inventory.host.running:
-            yield finding("image-missing", kernel=kernel.release)
+            command = inventory.host.words.to_remove_headers(kernel.release.text)
+            yield finding("image-missing", kernel=kernel.release, detail_command=command)
             yield from _premature(kernel, modules, policy)
     yield from _unseen_running(inventory, policy)
     for module in modules:

@@ -54,7 +54,8 @@ def rule(subject: Subject) -> Iterator[Finding]:
         )
     else:
         stubs = ", ".join(found.path for found in subject.kernel.maps) or "none found"
-        yield subject.finding("map-unusable", f"Maps here: {stubs}.")
+        where = subject.inventory.host.words.where_a_map_is(subject.kernel.release.text)
+        yield subject.finding("map-unusable", f"Maps here: {stubs}.", detail_package=where)
 
 
 def judged_files(subject: Subject) -> tuple[ModuleFile, ...]:
