@@ -27,23 +27,11 @@ CORE_STDLIB = {
 }
 # What is no outside program of its own: mechanisms, file formats and the Protocol of databases.
 SHARED_TOOLS = {
-    *(
-        "run",
-        "root",
-        "retry",
-        "atomic",
-        "locks",
-        "packages",
-        "compression",
-        "cpio",
-        "cpio_content",
-        "follow",
-    ),
+    *("run", "root", "retry", "atomic", "labels", "locks", "packages", "follow", "within"),
+    *("compression", "cpio", "cpio_content", "squashed", "unified_image", "initramfs_places"),
     *("der", "signature", "shell_words", "shell_values", "shell_script", "module_places"),
     *("trusted", "watched", "bus_connection", "bus_library", "bus_messages", "running_kernel"),
-    *("within", "local_time"),
-    *("within", "elf_code", "elf_sections", "squashed", "unified_image"),
-    "initramfs_places",
+    *("elf_code", "elf_sections", "local_time"),
 }
 SHARED_BY = {
     # grub.cfg and the loader's entry files are two spellings of one question.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional, Union
 
 from kernward.core.diagnose.sound import Trouble, file_troubles
@@ -46,6 +46,7 @@ from kernward.tools import (
     dkms_swap,
     dkms_tree,
     kmod,
+    labels,
 )
 from kernward.tools.dkms_beside import BuildJob, BuiltBeside
 from kernward.tools.dkms_swap import Replacement
@@ -222,7 +223,10 @@ def _swap(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
         worst = troubles[0]
         return _refuse(bench, built, f"the new build is not sound ({worst.code}): {worst.detail}")
     _wait_for_packages(bench, on_line)
-    dkms_swap.swap_in(bench.machine.root, built, _replacements(subject.build, built, step))
+    replacements = _replacements(subject.build, built, step)
+    there = _there(bench, (each.installed for each in replacements))
+    installed = dkms_swap.swap_in(bench.machine.root, built, replacements)
+    _label(bench, [path for path in installed if path not in there], on_line)
     bench.swapped.setdefault(subject.kernel.release, []).extend(fresh)
     return Done("looked at, and in place")
 
@@ -300,6 +304,8 @@ def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     if ended is None:
         return _failed(bench, completed)
     _sync_installed(bench, step)
+    tree = None if replaced else _tree_of(bench, step)
+    _label(bench, [path for _, path in tree.installed] if tree is not None else [], on_line)
     return ended
 
 
@@ -362,12 +368,16 @@ def _restore(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     _wait_for_packages(bench, on_line)
     build = _subject(bench, step).build
     root = bench.machine.root
+    new = []
     for pair in build.pairs if build is not None else ():
         source = _path_of(pair.built)
         folder = os.path.dirname(_path_of(pair.installed))
         target = f"{folder}/{os.path.basename(source)}"
+        if not _there(bench, (target,)):
+            new.append(target)
         with open(root.open_for_reading(source), "rb") as opened:
             atomic.put_copy(opened, root.outside(target, follow=False))
+    _label(bench, new, on_line)
     return _look_installed(bench, step) or Failed("the installed file still differs")
 
 
@@ -429,6 +439,9 @@ def _initramfs(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     ended = tool.rebuild(step.kernel, expected, on_line)
     if isinstance(ended, NotRebuilt):
         return Failed(ended.reason, tuple(ended.output[-_TAIL:]))
+    kernel = _kernel(bench, step.kernel)
+    if kernel is None or kernel.initramfs is None:
+        _label(bench, [ended.path], on_line)
     return Done(f"{ended.path}, {ended.size >> 20} MiB")
 
 
@@ -454,6 +467,19 @@ def _load(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
 
 
 # ---- shared
+
+
+def _there(bench: _Bench, paths: Iterable[str]) -> frozenset[str]:
+    """Those of the paths at which something lies."""
+    root = bench.machine.root
+    return frozenset(each for each in paths if root.exists(each) or root.is_link(each))
+
+
+def _label(bench: _Bench, new: Sequence[str], on_line: OnLine) -> None:
+    """What took no other file's place has no label to take over: the policy tells it."""
+    complaint = labels.as_policy_says(bench.machine.root, bench.machine.run, new)
+    if complaint:
+        on_line(complaint)
 
 
 def _command(bench: _Bench, step: Step) -> tuple[str, ...]:

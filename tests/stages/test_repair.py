@@ -116,6 +116,17 @@ def test_a_good_copy_is_put_back_without_a_build(root: Path) -> None:
     assert report.verdict.state is State.OPEN
 
 
+def test_the_policy_is_asked_how_to_label_a_file_that_was_gone(root: Path) -> None:
+    write_files(root, {"sys/fs/selinux/enforce": "1", "usr/sbin/restorecon": ""})
+    (root / INSTALLED[1:]).unlink()
+    _, run = repaired(root, {"depmod": depmod(root), "restorecon": 0})
+    assert run.asked[0].argv == ("/usr/sbin/restorecon", "--", INSTALLED)
+    # One that takes another's place has that one's label.
+    write_files(root, {INSTALLED: TRUNCATED})
+    repaired(root, {"depmod": depmod(root)})
+    assert content(root, INSTALLED) == TRACKER
+
+
 def test_nothing_is_done_without_consent(unsound: Path) -> None:
     asked: list[Plan] = []
 

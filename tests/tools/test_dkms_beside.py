@@ -344,10 +344,15 @@ def test_labels_go_with_the_file_but_not_those_that_vouch_for_the_old_content(
         pytest.skip("this file system keeps no user attributes")
     if os.geteuid() == 0:
         os.setxattr(target, "security.ima", b"\x04digest of the old")
+        for path in (target, root.outside(f"{PLACE}/module/probe.ko")):
+            os.setxattr(path, "security.selinux", b"system_u:object_r:own_t:s0\0")
     built = build_beside(FakeDkms(), root, JOB)
     swap_in(root, built, installed(built))
     assert os.getxattr(target, "user.origin") == b"dkms"
     assert "security.ima" not in os.listxattr(target)
+    if os.geteuid() == 0:
+        for path in (target, root.outside(f"{PLACE}/module/probe.ko")):
+            assert os.getxattr(path, "security.selinux") == b"system_u:object_r:own_t:s0\0"
 
 
 def test_without_replacements_only_the_build_changes(root: Root) -> None:

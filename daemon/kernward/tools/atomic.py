@@ -15,6 +15,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from kernward.tools import labels
+
 # Never ends in .ko or the like and holds no ".ko": depmod, dkms and initramfs-tools all look for
 # files of that name (the last one for "*.ko*").
 TEMPORARY_PREFIX = ".kernward-new."
@@ -41,7 +43,7 @@ def copy_beside(source: BinaryIO, path: str) -> str:
     """Copy to the temporary name for ``path``, with the owner, mode and labels that ``path`` has.
 
     The copy is on the disk when this returns its name. Where ``path`` is not there yet, it is an
-    ordinary file of mode 0644. Raises OSError; no half copy is left then.
+    ordinary file of mode 0644, labelled as its folder is. Raises OSError; no half copy is left then.
     """
     temporary = temporary_beside(path)
     remove_file(temporary)
@@ -63,19 +65,16 @@ def _write_copy(source: BinaryIO, path: str, temporary: str) -> None:
             old = os.lstat(path)
         except FileNotFoundError:
             os.fchmod(copy.fileno(), 0o644)
+            labels.keep(copy.fileno(), path)
         else:
             os.fchown(copy.fileno(), old.st_uid, old.st_gid)
             os.fchmod(copy.fileno(), stat.S_IMODE(old.st_mode))
-            copy_labels(path, copy.fileno())
+            _copy_attributes(path, copy.fileno())
         os.fsync(copy.fileno())
 
 
-def copy_labels(path: str, descriptor: int) -> None:
-    """Extended attributes (SELinux labels, lists of access) of one file, but for what vouches for it.
-
-    A file system that has none is no trouble. Raises OSError.
-    """
-    for name in _labels(path):
+def _copy_attributes(path: str, descriptor: int) -> None:
+    for name in _attributes(path):
         if name in _BOUND_TO_CONTENT:
             continue
         try:
@@ -85,7 +84,7 @@ def copy_labels(path: str, descriptor: int) -> None:
                 raise
 
 
-def _labels(path: str) -> list[str]:
+def _attributes(path: str) -> list[str]:
     try:
         return os.listxattr(path, follow_symlinks=False)
     except OSError as error:
@@ -210,6 +209,7 @@ def put_text(path: str, text: str, mode: int) -> None:
         file.write(data)
         file.flush()
         os.fchmod(file.fileno(), mode)
+        labels.keep(file.fileno(), path)
         os.fsync(file.fileno())
     os.replace(made, path)
 

@@ -12,7 +12,7 @@ from typing import Optional
 
 from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError
-from kernward.tools import atomic
+from kernward.tools import atomic, labels
 from kernward.tools.dkms_beside import (
     MODULE_SUFFIXES,
     BuildJob,
@@ -58,6 +58,7 @@ def swap_in(
         temporaries = [atomic.temporary_beside(file.target) for file in files]
         try:
             if folder != job.place:
+                labels.keep_tree(root.outside(folder), root.outside(job.place))
                 atomic.sync_tree(root.outside(folder))
                 record_temporaries(
                     root, built.work, [*temporaries, *_merge_temporaries(root, job, folder)]

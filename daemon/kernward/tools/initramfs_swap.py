@@ -16,7 +16,8 @@ import tempfile
 from typing import Optional
 
 from kernward.core.facts import SECOND_NS, KernelRelease
-from kernward.tools.atomic import copy_labels, sync_folder
+from kernward.tools import labels
+from kernward.tools.atomic import sync_folder
 from kernward.tools.initramfs import BuiltImage, NotRebuilt
 from kernward.tools.initramfs_places import BOOT
 from kernward.tools.root import Root
@@ -88,8 +89,7 @@ def _copy(root: Root, source: str, target: str, *, like: str) -> None:
             shutil.copyfileobj(old, new, 1 << 20)
             new.flush()
             os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
-            if root.exists(like):
-                copy_labels(root.outside(like), new.fileno())
+            labels.keep(new.fileno(), root.outside(like, follow=False))
             os.fsync(new.fileno())
 
 

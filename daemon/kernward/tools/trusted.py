@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Optional
 
+from kernward.tools import labels
 from kernward.tools.root import Root
 
 FOLDER = "/run/kernward"
@@ -63,6 +64,7 @@ def put_trusted(root: Root, path: str, content: bytes, mode: int) -> None:
         with open(os.open(temporary, flags, 0o600), "wb") as opened:
             opened.write(content)
             os.fchmod(opened.fileno(), mode)
+            labels.keep(opened.fileno(), outside)
         os.rename(temporary, outside)
     except OSError as error:
         with contextlib.suppress(OSError):
