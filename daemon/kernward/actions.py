@@ -84,7 +84,8 @@ def actions_for(
     Raises KernwardError where there is no dkms to drive, or its tree cannot be written.
     """
     if not isinstance(inventory.dkms, DkmsTool):
-        hint = inventory.host.words.to_get_dkms()
+        seen = inventory.repositories
+        hint = inventory.host.words.to_get_dkms(seen if isinstance(seen, frozenset) else None)
         raise KernwardError("dkms is not installed or cannot be read", hint)
     clean_leftovers(machine)
     machine = replace(machine, run=_forgetting(machine, stopping))

@@ -36,7 +36,9 @@ from kernward.core.facts import (
     PackageEvent,
     PackageRole,
     Room,
+    SigningKey,
     SymbolMap,
+    Trust,
     Unknown,
 )
 from kernward.core.nouns import dataclass, replace
@@ -46,9 +48,11 @@ from kernward.machine import Machine, initramfs_entries
 from kernward.tools import (
     bootloader,
     dkms,
+    dkms_key,
     dkms_tree,
     kernel_files,
     kmod,
+    repositories,
     secureboot,
     toolchain,
 )
@@ -108,11 +112,12 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     unknowns = [*releases.unknowns]
     unknowns += [each for each in (entries, *rooms) if isinstance(each, Unknown)]
     unknowns += _asked_for_in_vain(policy, known, modules)
+    host, dkms_tool = _host(machine, kernels), dkms.read_tool(root)
     seen = Inventory(
-        host=_host(machine, kernels),
+        host=host,
         kernels=kernels,
         modules=modules,
-        dkms=dkms.read_tool(root),
+        dkms=dkms_tool,
         loaded=_loaded(machine),
         toolchain=toolchain.read_toolchain(root),
         rooms=tuple(each for each in rooms if isinstance(each, Room)),
@@ -120,6 +125,8 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_tool=machine.initramfs_tool,
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
+        signing_key=_signing_key(machine, trust),
+        repositories=repositories.read_enabled(root) if host.words.dkms_needs else None,
     )
     return recorded.with_records_wanted(machine, seen, policy)
 
@@ -140,6 +147,15 @@ def _host(machine: Machine, kernels: Iterable[Kernel]) -> Host:
         words=words_of(machine.packages.format, system, architecture),
         looked_at_ns=time.time_ns(),
     )
+
+
+def _signing_key(
+    machine: Machine, trust: Union[Trust, Unknown, None]
+) -> Union[SigningKey, Unknown, None]:
+    """Which key dkms would sign with for the running kernel, where that matters."""
+    if machine.running is None or not isinstance(trust, Trust) or not trust.enforced:
+        return None
+    return dkms_key.signing_key(machine.root, machine.running, secureboot.read_certificate)
 
 
 def _asked_for_in_vain(

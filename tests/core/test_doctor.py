@@ -74,13 +74,15 @@ def test_what_is_missing_is_named_with_what_to_type(
 
 
 EL9 = words_of("rpm", {"ID": "rocky", "ID_LIKE": "rhel centos fedora", "VERSION_ID": "9.4"}, "x")
+CRB, DKMS = "dnf config-manager --set-enabled crb", "dnf install dkms"
+BOTH = frozenset({"epel", "crb"})
 SUSE = words_of("rpm", {"ID": "opensuse-leap", "ID_LIKE": "suse opensuse"}, "x86_64")
 
 
 @pytest.mark.parametrize(
     ("words", "changes", "expected"),
     [
-        (EL9, {"dkms": None}, "dnf install epel-release, then dnf install dkms"),
+        (EL9, {"dkms": None}, "dnf install dkms"),
         (SUSE, {"dkms": None}, "zypper install dkms"),
         (EL9, {"toolchain": Toolchain({}, "make")}, "dnf install gcc elfutils-libelf-devel"),
         (SUSE, {"toolchain": Toolchain({"gcc": ""}, None)}, "zypper install make"),
@@ -89,8 +91,50 @@ SUSE = words_of("rpm", {"ID": "opensuse-leap", "ID_LIKE": "suse opensuse"}, "x86
     ],
 )
 def test_it_speaks_the_host_s_language(words: PackageWords, changes: Any, expected: str) -> None:
-    (told,) = unmet(an_inventory(words=words, **changes))
+    (told,) = unmet(an_inventory(words=words, repositories=BOTH, **changes))
     assert expected in told.next_step
+
+
+@pytest.mark.parametrize(
+    ("repositories", "dkms", "expected"),
+    [
+        (
+            frozenset({"baseos"}),
+            None,
+            [
+                ("dkms", Mark.MISSING, f"{CRB}, then dnf install epel-release, then {DKMS}"),
+                ("repository CodeReady Builder", Mark.MISSING, CRB),
+                ("repository EPEL", Mark.MISSING, "dnf install epel-release"),
+            ],
+        ),
+        (
+            frozenset({"crb"}),
+            None,
+            [
+                ("dkms", Mark.MISSING, f"dnf install epel-release, then {DKMS}"),
+                ("repository EPEL", Mark.MISSING, "dnf install epel-release"),
+            ],
+        ),
+        (frozenset({"epel", "crb"}), None, [("dkms", Mark.MISSING, DKMS)]),
+        # It is here; its updates would not come.
+        (frozenset({"crb"}), "here", [("repository EPEL", Mark.NOTE, "dnf install epel-release")]),
+        (frozenset({"epel", "crb"}), "here", []),
+        (
+            DARK,
+            "here",
+            [
+                ("repository CodeReady Builder", Mark.NOTE, ""),
+                ("repository EPEL", Mark.NOTE, ""),
+            ],
+        ),
+    ],
+)
+def test_the_repositories_that_dkms_comes_from(
+    repositories: Any, dkms: Any, expected: list[tuple[str, Mark, str]]
+) -> None:
+    changes = {} if dkms else {"dkms": None}
+    told = unmet(an_inventory(words=EL9, repositories=repositories, **changes))
+    assert [(each.what, each.mark, each.next_step) for each in told] == expected
 
 
 def test_headers_are_named_after_the_image_that_is_there() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernward.core.diagnose.trusted import certifies
+from kernward.core.enrolment import certifies
 from kernward.core.facts import Signature, Trust, Unknown
 from kernward.tools.elf import read_module
 from kernward.tools.root import Root
@@ -148,6 +148,22 @@ def test_a_broken_signature_list_is_unknown_and_names_the_offset(
 def test_an_empty_list_of_certificates_is_empty(tmp_path: Path) -> None:
     empty = MOK_LIST[:16] + struct.pack("<III", 28, 0, 0)
     assert trust_of(tmp_path, {MOK_VARIABLE: empty}).enrolled == ()
+
+
+MOK_NEW = f"{EFIVARS}/MokNew-605dab50-e046-4300-abb6-3dd810dd8b23"
+
+
+def test_a_certificate_whose_import_was_asked_for_waits(tmp_path: Path) -> None:
+    trust = trust_of(tmp_path, {MOK_NEW: ATTRIBUTES + MOK_LIST, DB: ATTRIBUTES + DATABASE})
+    assert (trust.waiting, trust.enrolled) == ((OURS,), (THEIRS,))
+
+
+def test_where_nothing_was_asked_for_nothing_waits(tmp_path: Path) -> None:
+    assert trust_of(tmp_path, {DB: ATTRIBUTES + DATABASE}).waiting == ()
+
+
+def test_a_damaged_request_is_not_taken_for_none(tmp_path: Path) -> None:
+    assert isinstance(trust_of(tmp_path, {MOK_NEW: ATTRIBUTES + MOK_LIST[:40]}).waiting, Unknown)
 
 
 def test_key_ids_are_those_of_certificates_on_the_keyrings(tmp_path: Path) -> None:

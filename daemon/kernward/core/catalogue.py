@@ -169,8 +169,7 @@ KINDS: Mapping[str, Kind] = {
         HOLD,
         "{kernel} will refuse to load {module}: its signature is not trusted",
         "This machine loads only modules signed by a key that it knows. {detail}",
-        "Enrol the key that dkms signs with (mokutil --import /var/lib/dkms/mok.pub, then reboot), "
-        "then: kernward check",
+        "Enrol the key that dkms signs with ({detail_command}), then: kernward check",
     ),
     # ------------------------------------------------------------ running
     "not-loaded": Kind(

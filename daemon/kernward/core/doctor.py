@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kernward.core.diagnose import concerned_kernels
 from kernward.core.diagnose.buildable import headers_command
 from kernward.core.diagnose.subject import is_guarded
+from kernward.core.enrolment import Enrolment, certificate_of, enrolment, next_step
 from kernward.core.facts import DkmsTool, Headers, InitramfsTool, Inventory, Trust, Unknown
 from kernward.core.nouns import dataclass
 from kernward.core.policy import Policy
@@ -39,6 +40,7 @@ def examine(inventory: Inventory, policy: Policy, *, is_root: bool) -> tuple[Req
     return (
         _rights(is_root=is_root),
         _dkms(inventory),
+        *_repositories(inventory),
         *_toolchain(inventory),
         *_headers(inventory, policy),
         *_rooms(inventory, policy),
@@ -59,9 +61,9 @@ def _dkms(inventory: Inventory) -> Requirement:
     if isinstance(dkms, Unknown):
         return Requirement("dkms", Mark.MISSING, dkms.reason, f"look at {dkms.what}")
     if dkms is None:
-        return Requirement(
-            "dkms", Mark.MISSING, "not installed", inventory.host.words.to_get_dkms()
-        )
+        seen = inventory.repositories
+        command = inventory.host.words.to_get_dkms(seen if isinstance(seen, frozenset) else None)
+        return Requirement("dkms", Mark.MISSING, "not installed", command)
     return Requirement("dkms", Mark.OK, f"{dkms.version}: {_habits(dkms)}")
 
 
@@ -138,11 +140,39 @@ def _ranges(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
             yield Requirement(what, Mark.OK, f"supports {profile.kernel_range}")
 
 
+def _repositories(inventory: Inventory) -> Iterator[Requirement]:
+    """Those that dkms comes from. With dkms installed, only its updates depend on them."""
+    words, seen = inventory.host.words, inventory.repositories
+    urgent = Mark.NOTE if isinstance(inventory.dkms, DkmsTool) else Mark.MISSING
+    lacking = words.lacking(seen if isinstance(seen, frozenset) else None)
+    for each in words.dkms_needs:
+        what = f"repository {each.name}"
+        if isinstance(seen, Unknown):
+            yield Requirement(what, Mark.NOTE, f"could not look: {seen.reason}")
+        elif each in lacking:
+            yield Requirement(what, urgent, "not enabled; dkms is in it or needs it", each.enable)
+        else:
+            yield Requirement(what, Mark.OK, "enabled")
+
+
 def _trust(inventory: Inventory) -> Requirement:
     trust = inventory.trust
     if isinstance(trust, Unknown):
         return Requirement("signatures", Mark.NOTE, trust.reason)
-    if isinstance(trust, Trust) and trust.enforced:
-        step = "enrol dkms's key: mokutil --import /var/lib/dkms/mok.pub"
-        return Requirement("signatures", Mark.NOTE, f"needed here: {trust.why}", step)
-    return Requirement("signatures", Mark.OK, "unsigned modules are accepted")
+    if not isinstance(trust, Trust) or not trust.enforced:
+        return Requirement("signatures", Mark.OK, "unsigned modules are accepted")
+    stands = enrolment(inventory)
+    if stands is Enrolment.ENROLLED:
+        found = f"needed here: {trust.why}; dkms's key {certificate_of(inventory)} is enrolled"
+        return Requirement("signatures", Mark.OK, found)
+    mark = Mark.NOTE if stands is Enrolment.NOT_KNOWN else Mark.MISSING
+    found = f"needed here: {trust.why}; dkms's key {certificate_of(inventory)}: {stands.value}"
+    reason = _why_not_known(inventory) if stands is Enrolment.NOT_KNOWN else ""
+    return Requirement("signatures", mark, f"{found}{reason}", next_step(inventory))
+
+
+def _why_not_known(inventory: Inventory) -> str:
+    key, trust = inventory.signing_key, inventory.trust
+    parts = (key, getattr(key, "identity", None), getattr(trust, "enrolled", None))
+    unseen = next((each for each in parts if isinstance(each, Unknown)), None)
+    return f" ({unseen.what}: {unseen.reason})" if unseen else ""

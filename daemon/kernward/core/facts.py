@@ -554,12 +554,28 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Trust:
-    """What the running kernel accepts, and by which certificates. ``enrolled`` None: not asked."""
+    """What the running kernel accepts, and by which certificates. ``enrolled`` None: not asked.
+
+    ``waiting``: somebody has asked for their import; the next boot will ask whether it is wanted.
+    """
 
     enforced: bool
     why: str
     enrolled: Union[tuple[Certificate, ...], Unknown, None]
     key_ids: tuple[str, ...] = ()
+    waiting: Union[tuple[Certificate, ...], Unknown] = ()
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """The key that dkms signs with. ``identity`` None: it is not made yet.
+
+    ``on_demand``: this dkms has a command that makes it; others make one with their next build.
+    """
+
+    certificate: str
+    identity: Union[Certificate, Unknown, None]
+    on_demand: bool
 
 
 @dataclass(frozen=True)
@@ -603,6 +619,10 @@ class Inventory:
     initramfs_tool: InitramfsTool
     initramfs_entries: frozenset[str] = frozenset()
     unknowns: tuple[Unknown, ...] = ()
+    # Read only where modules have to be signed; None, too, where dkms does not sign.
+    signing_key: Union[SigningKey, Unknown, None] = None
+    # Read only where dkms has to come from repositories that may be switched off.
+    repositories: Union[frozenset[str], Unknown, None] = None
     # Read only where the records of a build do not tell all.
     records: Union[tuple[BuildRecord, ...], Unknown] = ()
 

@@ -55,7 +55,7 @@ def read_trust(root: Root) -> Union[Trust, Unknown]:
     that decided, or all that were asked when nothing enforces.
 
     ``enrolled`` holds the machine owner's certificates and those of the firmware's ``db``; empty
-    without EFI. ``key_ids`` are the subject key ids of all certificates on the kernel's keyrings
+    without EFI. ``waiting`` are those that mokutil has asked shim's MokManager to add. ``key_ids`` are the subject key ids of all certificates on the kernel's keyrings
     (/proc/keys tells no more of them), lower-case hexadecimal; a serial stands in where a
     certificate has no key id.
     """
@@ -65,7 +65,13 @@ def read_trust(root: Root) -> Union[Trust, Unknown]:
     except OSError as error:
         return Unknown("/sys/module", error.strerror or str(error))
     enforced, why = _enforcement(root)
-    return Trust(enforced=enforced, why=why, enrolled=_enrolled(root), key_ids=_key_ids(root))
+    return Trust(
+        enforced=enforced,
+        why=why,
+        enrolled=_enrolled(root),
+        key_ids=_key_ids(root),
+        waiting=_waiting(root),
+    )
 
 
 def read_certificate(encoded: bytes) -> Optional[Certificate]:
@@ -176,13 +182,27 @@ def _flag(root: Root, name: str) -> Union[bool, Unknown, None]:
 
 def _enrolled(root: Root) -> Union[tuple[Certificate, ...], Unknown]:
     """Each certificate once, the machine owner's first; what is none certifies nothing."""
-    certificates: dict[bytes, None] = {}
     try:
         if not root.exists(_EFI):
             return ()
         variables = list(_key_variables(root))
     except OSError as error:
         return Unknown(_EFI, error.strerror or str(error))
+    if not variables:
+        return Unknown(_EFIVARS, "neither efivarfs nor mok-variables is there")
+    return _certificates_in(root, variables)
+
+
+def _waiting(root: Root) -> Union[tuple[Certificate, ...], Unknown]:
+    """What shim's MokManager will be asked to add at the next boot."""
+    return _certificates_in(root, [(f"{_EFIVARS}/MokNew-{_SHIM}", _ATTRIBUTE_BYTES)])
+
+
+def _certificates_in(
+    root: Root, variables: list[tuple[str, int]]
+) -> Union[tuple[Certificate, ...], Unknown]:
+    """``variables``: files, and how many bytes stand in front of the lists in them."""
+    certificates: dict[bytes, None] = {}
     for path, skip in variables:
         data = _bytes(root, path)
         if isinstance(data, Unknown):
@@ -191,8 +211,6 @@ def _enrolled(root: Root) -> Union[tuple[Certificate, ...], Unknown]:
             certificates.update(dict.fromkeys(_certificates((data or b"")[skip:])))
         except ValueError as error:
             return Unknown(path, str(error), garbled=True)
-    if not variables:
-        return Unknown(_EFIVARS, "neither efivarfs nor mok-variables is there")
     known = (read_certificate(encoded) for encoded in certificates)
     return tuple(each for each in known if each is not None)
 

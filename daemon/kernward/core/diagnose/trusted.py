@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from kernward.core.diagnose.sound import judged_files
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import Certificate, ModuleFile, Signature, Trust, Unknown
+from kernward.core.enrolment import Enrolment, enrolment, knows_signer, next_step, to_import
+from kernward.core.facts import ModuleFile, Trust, Unknown
 from kernward.core.findings import Evidence, Finding
+from kernward.core.nouns import replace
 
 
 def rule(subject: Subject) -> Iterator[Finding]:
@@ -18,7 +20,7 @@ def rule(subject: Subject) -> Iterator[Finding]:
     for seen in judged_files(subject):
         if seen.signature is None:
             yield _rejected(subject, seen, trust, "it is not signed")
-        elif _known(seen.signature, trust):
+        elif knows_signer(seen.signature, trust):
             continue
         elif isinstance(trust.enrolled, Unknown):
             yield subject.finding(
@@ -28,30 +30,27 @@ def rule(subject: Subject) -> Iterator[Finding]:
             yield _rejected(subject, seen, trust, f"nobody here knows {seen.signature.signer}")
 
 
-def _known(signature: Signature, trust: Trust) -> bool:
-    if signature.key_id and any(_same_key(signature.key_id, known) for known in trust.key_ids):
-        return True
-    certificates = trust.enrolled if isinstance(trust.enrolled, tuple) else ()
-    return any(certifies(certificate, signature) for certificate in certificates)
-
-
-def certifies(certificate: Certificate, signature: Signature) -> bool:
-    """It is the certificate of the key that the signature names, as the kernel compares them.
-
-    By issuer and serial number, else by key id. A signature that names no key has none.
-    """
-    if signature.issuer_der:
-        named = (signature.issuer_der, signature.serial_der)
-        return named == (certificate.issuer_der, certificate.serial_der)
-    return bool(signature.key_id) and certificate.key_id == signature.key_id
-
-
-def _same_key(one: str, other: str) -> bool:
-    # /proc/keys shows the last bytes of an id only.
-    one, other = one.replace(":", "").lower(), other.replace(":", "").lower()
-    return bool(one and other) and (one.endswith(other) or other.endswith(one))
-
-
 def _rejected(subject: Subject, seen: ModuleFile, trust: Trust, why: str) -> Finding:
     evidence = (Evidence(why, seen.path), Evidence(trust.why, "the running kernel"))
-    return subject.finding("signature-rejected", f"{trust.why}; {why}.", *evidence)
+    inventory = subject.inventory
+    found = subject.finding(
+        "signature-rejected",
+        f"{trust.why}; {why}.",
+        *evidence,
+        detail_command=to_import(inventory),
+    )
+    stands = enrolment(inventory)
+    if stands is Enrolment.ENROLLED:
+        # Built before there was a key, or elsewhere. dkms 3.0.7 and later, which all sign.
+        again = (
+            f"{subject.module.name}/{subject.module.version} -k {subject.kernel.release} --force"
+        )
+        step = (
+            f"The key that dkms signs with is enrolled. Have it signed: dkms build {again}, "
+            f"dkms install {again}, then: kernward check"
+        )
+        return replace(found, next_step=step)
+    if stands in {Enrolment.WAITING, Enrolment.NOT_MADE}:
+        step = next_step(inventory)
+        return replace(found, next_step=f"{step[0].upper()}{step[1:]}. Then: kernward check")
+    return found
