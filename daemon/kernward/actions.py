@@ -274,7 +274,9 @@ def _replacements(
     build: Optional[DkmsBuild], built: BuiltBeside, step: Step
 ) -> tuple[Replacement, ...]:
     """Where the installed files are; none for a version that is not installed there."""
-    if build is None or build.state is DkmsState.BUILT or step.version != built.job.version:
+    if build is None or build.state is not DkmsState.INSTALLED:
+        return ()
+    if step.version != built.job.version:
         return ()
     installed = {pair.name: _path_of(pair.installed) for pair in build.pairs}
     return tuple(

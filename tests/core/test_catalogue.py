@@ -29,6 +29,7 @@ RULES = Path(kernward.core.diagnose.__file__).parent
 HOLD = [
     "headers-before-image",
     "image-replaced",
+    "weak-link",
     "map-pointers-missing",
     "map-pointers-wrong",
     "symbol-crc-mismatch",

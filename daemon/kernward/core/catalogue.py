@@ -51,6 +51,15 @@ KINDS: Mapping[str, Kind] = {
         "When the image arrives, dkms older than 3.1.6 takes this module as it is. {detail}",
         "Nothing now: it is judged again, and built again if need be, when the image arrives.",
     ),
+    "weak-link": Kind(
+        HOLD,
+        "{module} on {kernel} is a link to what was built for another kernel",
+        "weak-modules makes such links between kernels whose symbol versions are the same. "
+        "Addresses taken from a System.map are not: they belong to the one kernel that the module "
+        "was built for. {detail}",
+        "kernward repair builds {module} for {kernel} itself. To have dkms do so for every kernel: "
+        'NO_WEAK_MODULES="yes" in /etc/dkms/{module}.conf',
+    ),
     # ------------------------------------------------------------ content
     "map-pointers-missing": Kind(
         HOLD,

@@ -120,7 +120,7 @@ def _work(subject: Subject, findings: Sequence[Finding], forgotten: Sequence[Fin
     codes = [each.code for each in own if remedy_of(each) in remedies]
     if Remedy.REGISTER in remedies:
         remedies = remedies - {Remedy.REGISTER} | {Remedy.REBUILD}
-    if remedies & _COPYING and not _good_copy(subject, own):
+    if remedies & _COPYING and (_is_weak(subject) or not _good_copy(subject, own)):
         remedies.add(Remedy.REBUILD)
     if Remedy.REBUILD in remedies:
         remedies -= _COPYING
@@ -142,6 +142,11 @@ def _blocks(finding: Finding, subject: Subject) -> bool:
         # The new file would be judged by these pointers, and refused.
         return subject.profile is not None and bool(subject.profile.pointers)
     return finding.code in _BLOCKS_BUILD
+
+
+def _is_weak(subject: Subject) -> bool:
+    """Its files are links to another kernel's: a copy in their place would be that one's, too."""
+    return subject.build is not None and subject.build.state is DkmsState.INSTALLED_WEAK
 
 
 def _is_given_up(subject: Subject) -> bool:
@@ -243,7 +248,7 @@ def _module_steps(work: _Work, needs: tuple[str, ...]) -> Iterator[Step]:
         Remedy.INSTALL: (StepKind.INSTALL,),
         Remedy.REBUILD: (StepKind.BUILD, StepKind.SWAP),
     }
-    installed = subject.build is not None and subject.build.state is not DkmsState.BUILT
+    installed = subject.build is not None and subject.build.state is DkmsState.INSTALLED
     version = _version_to_build(subject, work)
     for remedy, steps in kinds.items():
         if remedy in work.remedies:

@@ -25,6 +25,7 @@ class Remedy(enum.Enum):
 REMEDIES: Mapping[str, Remedy] = {
     "headers-before-image": Remedy.REBUILD,
     "image-replaced": Remedy.REBUILD,
+    "weak-link": Remedy.REBUILD,
     "map-pointers-missing": Remedy.REBUILD,
     "map-pointers-wrong": Remedy.REBUILD,
     "symbol-crc-mismatch": Remedy.REBUILD,

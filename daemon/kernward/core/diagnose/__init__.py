@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kernward.core.diagnose import bootable, buildable, built, host, order, running, sound, trusted
+from kernward.core.diagnose import (
+    bootable,
+    buildable,
+    built,
+    host,
+    order,
+    running,
+    sound,
+    trusted,
+    weak,
+)
 from kernward.core.diagnose.subject import Subject, finding, subjects
 from kernward.core.facts import Inventory, KernelRelease
 from kernward.core.findings import Evidence, Finding, Severity
 from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 
-RULES = (built.rule, order.rule, sound.rule, bootable.rule, trusted.rule, running.rule)
+RULES = (built.rule, order.rule, weak.rule, sound.rule, bootable.rule, trusted.rule, running.rule)
 
 
 def diagnose(inventory: Inventory, policy: Policy) -> tuple[Finding, ...]:

@@ -19,6 +19,7 @@ from kernward.core.diagnose.vouched import image_identity, is_vouched, other_ima
 from kernward.core.facts import (
     BuildRecord,
     DkmsBuild,
+    DkmsState,
     KernelPackage,
     MapReading,
     Moment,
@@ -77,7 +78,8 @@ class Ordering:
 
 def rule(subject: Subject) -> Iterator[Finding]:
     """``headers-before-image`` and ``image-replaced``."""
-    if subject.build is None:
+    if subject.build is None or subject.build.state is DkmsState.INSTALLED_WEAK:
+        # Built for another kernel: weak.py judges it.
         return
     found = _ordering(subject, subject.build)
     order, start = found.order, found.start
@@ -105,6 +107,8 @@ def is_settled(subject: Subject) -> bool:
     build = subject.build
     if build is None:
         return False
+    if build.state is DkmsState.INSTALLED_WEAK:
+        return content_is_proven(subject)
     return _ordering(subject, build).order is Order.AFTER or content_is_proven(subject)
 
 
