@@ -19,6 +19,7 @@ from kernward.core.facts import (
     DkmsPair,
     DkmsState,
     DkmsTool,
+    ForcedRebuild,
     InitramfsTool,
     Inventory,
     Kernel,
@@ -294,7 +295,7 @@ def _path_of(seen: object) -> str:
 def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     _wait_for_packages(bench, on_line)
     replaced = _folders_replaced(bench, step)
-    command = _as_command(bench, _command(bench, step))
+    command = _as_command(bench, _install_argv(bench, step))
     machine = bench.machine
     with bench.dkms_lock:
         if replaced:
@@ -310,6 +311,19 @@ def _install(bench: _Bench, step: Step, on_line: OnLine) -> _Ended:
     tree = None if replaced else _tree_of(bench, step)
     _label(bench, [path for _, path in tree.installed] if tree is not None else [], on_line)
     return ended
+
+
+def _install_argv(bench: _Bench, step: Step) -> tuple[str, ...]:
+    """Beside a weak link by force: 3.0.10 takes the link for the module and copies nothing.
+
+    It calls itself installed all the same (rc 0). Only where no module is packed; 3.2.2 looks for
+    files.
+    """
+    argv = _command(bench, step)
+    build = _subject(bench, step).build
+    weak = build is not None and build.state is DkmsState.INSTALLED_WEAK
+    forces = bench.tool.forced_rebuild is ForcedRebuild.FORCE
+    return dkms.forced(argv) if weak and forces else argv
 
 
 def _sync_installed(bench: _Bench, step: Step) -> None:

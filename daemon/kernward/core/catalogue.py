@@ -57,7 +57,7 @@ KINDS: Mapping[str, Kind] = {
         "weak-modules makes such links between kernels whose symbol versions are the same. "
         "Addresses taken from a System.map are not: they belong to the one kernel that the module "
         "was built for. {detail}",
-        "kernward repair builds {module} for {kernel} itself. To have dkms do so for every kernel: "
+        "kernward repair builds {module} for {kernel} itself. To keep dkms from making such links: "
         'NO_WEAK_MODULES="yes" in /etc/dkms/{module}.conf',
     ),
     # ------------------------------------------------------------ content
