@@ -10,7 +10,9 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Union
 
 from roots import cache, kernels, overlay
 from roots.debian import Release
@@ -253,32 +255,84 @@ def _night(host: Host, *more: str, hash_seed: str) -> None:
 
 
 State = Callable[[Host], None]
-Begin = Callable[[Release, State], Host]
+
+
+class Kind(Protocol):
+    """A kind of host with its own packages, kernels and way to be driven; see rpm_states.py."""
+
+    @property
+    def suite(self) -> str:
+        """What its layers are called by."""
+
+    def layers(self) -> tuple[Path, ...]:
+        """The root without a kernel, topmost first."""
+
+    def archive(self) -> Archive:
+        """The packages of its kernels."""
+
+    def host(self, tree: Path, archive: Archive) -> Host:
+        """The words for what a scenario does to it."""
+
+    def settled(self, host: Host) -> None:
+        """What ``settled`` is here."""
+
+
+Begin = Callable[[Union[Release, Kind], State], Host]
+
+
+@dataclass(frozen=True)
+class _Debian:
+    release: Release
+
+    @property
+    def suite(self) -> str:
+        return self.release.suite
+
+    def layers(self) -> tuple[Path, ...]:
+        return (self.release.bare(),)
+
+    def archive(self) -> Archive:
+        return kernels.archive(self.release)
+
+    def host(self, tree: Path, archive: Archive) -> Host:
+        return Host(tree, archive)
+
+    def settled(self, host: Host) -> None:
+        settled(host)
 
 
 @contextmanager
-def begun(release: Release, state: State, *, in_memory: bool = False) -> Iterator[Host]:
+def begun(
+    release: Union[Release, Kind], state: State, *, in_memory: bool = False
+) -> Iterator[Host]:
     """A host in ``state``, to do with as you like; gone afterwards."""
-    archive = kernels.archive(release)
-    with overlay.fresh(layers(release, archive, state), in_memory=in_memory) as tree:
-        yield Host(tree, archive)
+    kind = _kind(release)
+    archive = kind.archive()
+    with overlay.fresh(layers(kind, archive, state), in_memory=in_memory) as tree:
+        yield kind.host(tree, archive)
 
 
-def layers(release: Release, archive: Archive, state: State) -> tuple[Path, ...]:
+def layers(release: Union[Release, Kind], archive: Archive, state: State) -> tuple[Path, ...]:
     """What a host in ``state`` is made of, topmost first."""
+    kind = _kind(release)
     if state is settled:
-        below: tuple[Path, ...] = (release.bare(),)
-        made_from = cache.key(_RECIPE, archive.path.name, source_of(state), sources_text())
+        below = kind.layers()
+        source = source_of(settled if isinstance(kind, _Debian) else kind.settled)
+        made_from = cache.key(_RECIPE, archive.path.name, source, sources_text())
     else:
-        below = layers(release, archive, settled)
+        below = layers(kind, archive, settled)
         made_from = cache.key(below[0].parent.name, source_of(state))
 
     def make(into: Path) -> None:
         with overlay.mounted(below, into / "layer") as tree:
-            state(Host(tree, archive))
+            (kind.settled if state is settled else state)(kind.host(tree, archive))
 
-    name = f"{release.suite}-{state.__name__.replace('_', '-')}"
+    name = f"{kind.suite}-{state.__name__.replace('_', '-')}"
     return (cache.entry(name, made_from, make) / "layer", *below)
+
+
+def _kind(release: Union[Release, Kind]) -> Kind:
+    return _Debian(release) if isinstance(release, Release) else release
 
 
 def source_of(state: State) -> str:

@@ -15,6 +15,8 @@ from roots.live import LiveRoot
 
 _SOURCES = Path(__file__).with_name("subjects")
 _PROFILES = "/etc/kernward/profiles"
+# Where dkms installs, whatever dkms.conf says: Debian, RHEL, SUSE.
+DKMS_PLACES = ("updates/dkms", "extra", "updates")
 _TEXT = ("dkms.conf", "Makefile", ".c", ".sh")
 
 
@@ -82,9 +84,13 @@ class Subject:
 
     def installed(self, root: LiveRoot, kernel: str) -> str:
         """The path inside of the module file that dkms installed for ``kernel``."""
-        folder = root / f"/lib/modules/{kernel}/updates/dkms"
-        (found,) = folder.glob(f"{self.name}.ko*")
-        return str(Path("/lib/modules", kernel, "updates/dkms", found.name))
+        modules = Path("/lib/modules", kernel)
+        (found,) = (
+            modules / place / path.name
+            for place in DKMS_PLACES
+            for path in (root / str(modules / place)).glob(f"{self.name}.ko*")
+        )
+        return str(found)
 
     def _adapted(self, text: str) -> str:
         renamed = text.replace(self.origin, self.name)
