@@ -133,9 +133,9 @@ class Replay:
         """All that is there, of what may not be more or less than after an undisturbed repair."""
         return frozenset(plug.below(host, _EVERYWHERE))
 
-    def assert_whole(self, host: Host, *, but_the_index: bool = False) -> None:
+    def assert_whole(self, host: Host) -> None:
         """Every file that the next boot needs is there and complete, old or new."""
-        for what, digests in _whole_files(host, index=not but_the_index).items():
+        for what, digests in _whole_files(host).items():
             allowed = self._before[what] | self._after[what]
             # What was not there before cannot be lost; that it comes is for the next repair.
             if self._before[what]:
@@ -176,18 +176,17 @@ def _assert_mended(host: Host) -> None:
     assert raised(answer) == set()
 
 
-def _whole_files(host: Host, *, index: bool = True) -> Mapping[str, frozenset[str]]:
+def _whole_files(host: Host) -> Mapping[str, frozenset[str]]:
     """What each kernel needs: the hashes of its module's files, its initramfs and its index."""
     found = {}
     for kernel in (host.older, host.newer):
         modules = host / f"/lib/modules/{kernel}"
         places = {
             "initramfs": (host / "/boot").glob(f"initrd.img-{kernel}"),
+            "index": modules.glob("modules.dep*"),
             "installed": (modules / "updates/dkms").glob("mapprobe.ko*"),
             "built": (host / _TREE).glob(f"*/{kernel}/x86_64/module/*.ko"),
         }
-        if index:
-            places["index"] = modules.glob("modules.dep")
         for what, files in places.items():
             found[f"{what} of {kernel}"] = frozenset(map(sha256, files))
     return found
