@@ -33,8 +33,8 @@ _DISTRIBUTIONS = {
     **dict.fromkeys(("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), Family.RPM),
     **dict.fromkeys(("suse", "opensuse", "sles", "sled", "sle-micro", "mageia"), Family.RPM),
 }
-_WHERE = {Family.DPKG: "/var/lib/dpkg", Family.RPM: "rpm database"}
-_DPKG_STATUS = "/var/lib/dpkg/status"
+_DPKG = "/var/lib/dpkg"
+_WHERE = {Family.DPKG: _DPKG, Family.RPM: "rpm database"}
 
 
 def family_of(root: Root) -> Optional[Family]:
@@ -47,12 +47,12 @@ def family_of(root: Root) -> Optional[Family]:
     if family is not None:
         return family
     # rpm's packages of dpkg bring its folder, and an empty status file.
-    status = root.times(_DPKG_STATUS)
+    status = root.times(f"{_DPKG}/status")
     if status is not None and status.size > 0:
         return Family.DPKG
     if _has_rpm(root):
         return Family.RPM
-    return Family.DPKG if status is not None else None
+    return Family.DPKG if root.is_dir(_DPKG) else None
 
 
 def _has_rpm(root: Root) -> bool:
@@ -65,7 +65,7 @@ def packages_of(root: Root) -> PackageDatabase:
     """The package database of that root. Raises KernwardError for a family not known here."""
     try:
         family = family_of(root)
-        there = {Family.DPKG: root.is_dir("/var/lib/dpkg"), Family.RPM: _has_rpm(root)}
+        there = {Family.DPKG: root.is_dir(_DPKG), Family.RPM: _has_rpm(root)}
     except OSError as error:
         raise KernwardError(
             f"cannot look into {root.path}: {error.strerror} ({error.filename})",

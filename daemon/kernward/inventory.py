@@ -420,7 +420,13 @@ def _witnesses(
     owners: tuple[KernelPackage, ...],
     imports: frozenset[str],
 ) -> Mapping[str, int]:
-    """CRCs of imported symbols as the image's own modules have them."""
+    """CRCs of imported symbols as the image has them: by its own list, or by its own modules."""
+    for path in files.image_symvers_paths:
+        times = remembered.times(machine, path)
+        listed = times and remembered.symvers(machine, times, imports)
+        # All are 0 where the kernel was built without MODVERSIONS.
+        if isinstance(listed, Mapping) and any(listed.values()):
+            return listed
     images = {each.revision for each in owners if PackageRole.MODULES in each.roles}
     headers = {each.revision for each in owners if PackageRole.HEADERS in each.roles}
     count = _FEW_WITNESSES if images and images == headers else _MANY_WITNESSES

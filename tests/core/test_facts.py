@@ -75,6 +75,13 @@ def test_what_is_no_safe_component_and_argument_is_refused(text: str) -> None:
         ("6.1-rc7", "6.1.0"),
         ("5.19.17", "6.0.0"),
         ("9.9", "10.0"),
+        # As rpm has it: a number is newer than a word.
+        ("5.14.0-362.el9.x86_64", "5.14.0-362.8.1.el9_3.x86_64"),
+        ("4.18.0-513.el8.x86_64", "4.18.0-513.5.1.el8_9.x86_64"),
+        ("5.14.0-362.8.1.el9_3.x86_64", "5.14.0-362.13.1.el9_3.x86_64"),
+        ("6.5.6-300.fc39.x86_64", "6.5.10-200.fc38.x86_64"),
+        ("5.14.21-150500.55.7-default", "5.14.21-150500.55.12-default"),
+        ("0-rescue-00112233445566778899aabbccddeeff", "4.18.0-513.el8.x86_64"),
     ],
 )
 def test_older_comes_before_newer(older: str, newer: str) -> None:

@@ -213,6 +213,77 @@ def test_fedora_s_grub_takes_its_menu_from_the_entry_files(tmp_path: Path) -> No
     assert taken(entries(tmp_path, "boot")) == K55
 
 
+# The part of a grub.cfg of EL 8 and 9 and Fedora that decides (grub2-mkconfig, 00_header and 10_linux).
+EL_MENU = """if [ -f ${config_directory}/grubenv ]; then
+  load_env -f ${config_directory}/grubenv
+elif [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env next_entry
+   set boot_once=true
+else
+   set default="${saved_entry}"
+fi
+insmod blscfg
+blscfg
+"""
+EL = tuple(
+    KernelRelease(f"5.14.0-{each}.x86_64")
+    for each in ("362.el9", "362.8.1.el9_3", "362.13.1.el9_3")
+)
+MACHINE = "abcdefabcdefabcdefabcdefabcdefab"
+
+
+def el(root: Path, environment: str, folder: str = "boot/grub2") -> Root:
+    write(root, f"{folder}/grub.cfg", EL_MENU)
+    write(root, f"{folder}/grubenv", f"# GRUB Environment Block\n{environment}####\n")
+    for release in (*map(str, EL), "0-rescue"):
+        text = (
+            f"title Some Linux ({release})\nversion {release}\nlinux /vmlinuz-{release}\n"
+            f"initrd /initramfs-{release}.img $tuned_initrd\noptions $kernelopts\nid x-{release}\n"
+        )
+        write(root, f"boot/loader/entries/{MACHINE}-{release}.conf", text)
+    return Root(root)
+
+
+@pytest.mark.parametrize("folder", ["boot/grub2", "boot/efi/EFI/redhat"])
+@pytest.mark.parametrize(
+    ("environment", "which"),
+    [
+        (f"saved_entry={MACHINE}-{EL[0]}\nkernelopts=root=/dev/x\n", 0),
+        (f"saved_entry={MACHINE}-{EL[0]}\nnext_entry={MACHINE}-{EL[1]}\n", 1),
+        # grub2-editenv of a fresh host, a number (EL8), an entry that is no more: the newest.
+        ("boot_success=1\n", 2),
+        ("saved_entry=0\n", 2),
+        ("saved_entry=2\n", 0),
+        (f"saved_entry={MACHINE}-5.14.0-1.el9.x86_64\n", 2),
+    ],
+)
+def test_el_boots_what_its_environment_says(
+    tmp_path: Path, folder: str, environment: str, which: int
+) -> None:
+    """EL8 keeps all of it on the EFI partition where it boots from there."""
+    assert taken(el(tmp_path, environment, folder), *EL) == EL[which]
+
+
+def test_the_rescue_entry_boots_no_kernel_of_ours(tmp_path: Path) -> None:
+    found = next_boot(el(tmp_path, f"saved_entry={MACHINE}-0-rescue\n"), EL)
+    assert isinstance(found, Unknown)
+    assert "0-rescue" in found.reason
+
+
+def test_a_line_on_the_efi_partition_that_leads_to_the_menu_is_none(tmp_path: Path) -> None:
+    """EL9, Fedora, and Debian."""
+    line = "search --no-floppy --fs-uuid --set=dev X\nset prefix=($dev)/grub2\nconfigfile x\n"
+    write(tmp_path, "boot/efi/EFI/fedora/grub.cfg", line)
+    found = next_boot(Root(tmp_path), EL)
+    assert isinstance(found, NextBoot)
+    assert "the newest kernel is assumed" in found.why
+
+
 # ------------------------------------------------------------------ any input
 
 

@@ -114,6 +114,53 @@ def test_a_whole_kernel(tmp_path: Path) -> None:
     assert found.has_modules_tree
 
 
+def test_a_kernel_as_el9_and_fedora_have_it(tmp_path: Path) -> None:
+    """What rpm unpacks into /lib/modules/K, kernel-install copies into /boot."""
+    packaged = ("vmlinuz", "System.map", "config", "symvers.gz", "modules.builtin", "modules.order")
+    copied = ("vmlinuz-{}", "System.map-{}", "config-{}", "symvers-{}.gz", "initramfs-{}.img")
+    write(tmp_path, *(f"{TREE}/{name}" for name in packaged))
+    write(tmp_path, *(f"boot/{name.format(K)}" for name in copied))
+    write(tmp_path, f"boot/.vmlinuz-{K}.hmac", f"boot/initramfs-{K}kdump.img")
+    write(tmp_path, f"usr/src/kernels/{K}/Makefile", f"usr/src/kernels/{K}/Module.symvers")
+    (tmp_path / TREE / "build").symlink_to(f"/usr/src/kernels/{K}")
+    found = files_of(tmp_path)
+    assert found.image is not None
+    assert found.image.path == f"/boot/vmlinuz-{K}"
+    # The arrival is that of those which rpm brought: the earliest counts.
+    assert {f"/{TREE}/vmlinuz", f"/{TREE}/System.map", f"/{TREE}/modules.order"} <= {
+        times.path for times in found.image_files
+    }
+    assert found.map_paths[:2] == (f"/{TREE}/System.map", f"/boot/System.map-{K}")
+    assert found.headers_path == f"/usr/src/kernels/{K}"
+    assert found.image_symvers_paths == (f"/{TREE}/symvers.gz", f"/boot/symvers-{K}.gz")
+    assert found.symvers_paths == (
+        f"/usr/src/kernels/{K}/Module.symvers",
+        *found.image_symvers_paths,
+    )
+    assert found.initramfs_paths == (f"/boot/initramfs-{K}.img",)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz", "zst"])
+def test_the_images_own_list_of_exports_is_found_compressed(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path, f"{TREE}/symvers.{suffix}", f"boot/symvers-{K}.{suffix}")
+    assert len(files_of(tmp_path).image_symvers_paths) == 2
+
+
+def test_an_image_that_kernel_install_has_not_copied_is_one(tmp_path: Path) -> None:
+    """It may be in /boot under another name, in a unified image, or be put there at any time."""
+    write(tmp_path, f"{TREE}/vmlinuz", f"{TREE}/modules.builtin")
+    found = files_of(tmp_path)
+    assert found.image is not None
+    assert found.image.path == f"/{TREE}/vmlinuz"
+    assert [times.path for times in found.image_files].count(f"/{TREE}/vmlinuz") == 1
+
+
+def test_rescue_images_and_their_initramfs_are_of_no_kernel(tmp_path: Path) -> None:
+    machine = "00112233445566778899aabbccddeeff"
+    write(tmp_path, f"boot/vmlinuz-0-rescue-{machine}", f"boot/initramfs-0-rescue-{machine}.img")
+    assert known(tmp_path) == []
+
+
 def test_maps_come_in_the_order_in_which_builds_look(tmp_path: Path) -> None:
     places = (
         f"{TREE}/System.map",

@@ -33,7 +33,7 @@ class Unknown:
 
 
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:@-]{0,63}")
-_DIGITS = re.compile(r"(\d+)")
+_PARTS = re.compile(r"\d+|[A-Za-z]+|~")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,11 @@ class KernelRelease:
 
     @property
     def sort_key(self) -> tuple[tuple[int, int, str], ...]:
-        """Numbers compare as numbers, a ``-rcN`` or ``~`` sorts before its release."""
+        """Numbers compare as numbers and are newer than words; a ``-rcN`` or ``~`` is older.
+
+        What separates them counts as little as with rpm: EL's 5.14.0-362.8.1.el9_3 comes after its
+        5.14.0-362.el9.
+        """
         return _sort_key(self.text)
 
     def __lt__(self, other: KernelRelease) -> bool:
@@ -67,13 +71,13 @@ class KernelRelease:
 @functools.lru_cache(maxsize=1024)
 def _sort_key(text: str) -> tuple[tuple[int, int, str], ...]:
     parts = []
-    for part in _DIGITS.split(text.replace("-rc", "~rc")):
+    for part in _PARTS.findall(text.replace("-rc", "~rc")):
         if part.isdigit():
             parts.append((2, int(part), ""))
-        elif part:
-            parts.append((0 if part.startswith("~") else 1, 0, part))
+        else:
+            parts.append((0 if part == "~" else 1, 0, part))
     # Lets "6.1~rc1" sort before "6.1", and "6.1" before "6.1.2".
-    return (*parts, (1, 0, ""))
+    return (*parts, (1, 0, ""), (1, 0, text))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """What happened when: the moments that decide about one kernel and its builds, with their sources.
 
 Two kinds of record tell of an image's arrival. Package logs have one-second local times and know
-revisions; histories of rpm's users may know no more than the transaction that it was in. File times (statx) have nanoseconds, but copying a tree (``cp -a``, a restore, imaging)
-makes them all anew. So file times count only where something shows that they are original.
+revisions (dnf's and zypp's may know no more than the transaction that it was in). File times (statx)
+have nanoseconds, but copying a tree (``cp -a``, a restore, imaging) makes them all anew. So file
+times count only where something shows that they are original.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from kernward.core.facts import KernelRelease
-from kernward.core.nouns import dataclass, replace
+from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError
 from kernward.tools.boot_entries import MenuEntry, boot_entries, read_if_there
 from kernward.tools.bootloader import efi_variable
-from kernward.tools.grub import parse_menu
+from kernward.tools.grub import menu_folder, whole_menu
 from kernward.tools.root import Root
 from kernward.tools.run import Command, Run
 
@@ -54,11 +54,11 @@ class Variable(Protocol):
 def variables(root: Root, run: Run) -> tuple[Variable, ...]:
     """Those of the loaders that are set up, the lasting ones first. Raises OSError."""
     found: list[Variable] = []
-    for folder, program in (("/boot/grub", "grub-editenv"), ("/boot/grub2", "grub2-editenv")):
-        if root.exists(f"{folder}/grub.cfg"):
-            block = _GrubBlock(root, run, folder, program)
-            found += [GrubVariable(block, name) for name in ("saved_entry", "next_entry")]
-            break
+    folder = menu_folder(root)
+    if folder is not None:
+        program = "grub-editenv" if folder == "/boot/grub" else "grub2-editenv"
+        block = _GrubBlock(root, run, folder, program)
+        found += [GrubVariable(block, name) for name in ("saved_entry", "next_entry")]
     if any(root.exists(f"{folder}/loader/loader.conf") for folder in _ESP_FOLDERS):
         found.append(EfiVariable(root, run))
     return tuple(found)
@@ -96,11 +96,7 @@ class GrubVariable:
     def entry_of(self, kernel: KernelRelease) -> Optional[str]:
         """See ``Variable``."""
         text = read_if_there(self.block.root, f"{self.block.folder}/grub.cfg") or ""
-        menu = parse_menu(text)
-        if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
-            listed = boot_entries(self.block.root, "/boot")
-            menu = (*menu, *(replace(e, ident=e.ident.removesuffix(".conf")) for e in listed))
-        return next(_grub_paths(menu, kernel), None)
+        return next(_grub_paths(whole_menu(self.block.root, text), kernel), None)
 
     def read(self) -> Optional[str]:
         """See ``Variable``."""

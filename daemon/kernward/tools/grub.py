@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from typing import Optional
 
 from kernward.core.nouns import replace
-from kernward.tools.boot_entries import MenuEntry, boot_entries, read_if_there
+from kernward.tools.boot_entries import MenuEntry, boot_entries, names_in, read_if_there
 from kernward.tools.root import Root
 
 _FOLDERS = ("/boot/grub", "/boot/grub2")
+# EL8 has its whole menu here where it boots by UEFI; elsewhere this is a line that leads to the above.
+_VENDORS = "/boot/efi/EFI"
+_LISTS_ENTRIES = re.compile(r"^\s*blscfg\b", re.MULTILINE)
+_HAS_MENU = re.compile(r"^\s*(?:blscfg|menuentry|submenu)\b", re.MULTILINE)
 # Menus are nested once; more is not a menu.
 _DEEPEST = 8
 _QUOTED = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s'\"]+)")
@@ -28,23 +32,38 @@ def grub_default(root: Root) -> Optional[tuple[Optional[MenuEntry], str]]:
 
     Raises OSError, its ``filename`` the path inside the root.
     """
+    folder = menu_folder(root)
+    if folder is None:
+        return None
+    text = read_if_there(root, f"{folder}/grub.cfg") or ""
+    environment = _environment(read_if_there(root, f"{folder}/grubenv") or "")
+    menu = whole_menu(root, text)
+    chosen, why = _default(text, environment)
+    entry = _select(menu, chosen)
+    if entry is None and menu:
+        # So does GRUB where it cannot find its default.
+        entry, why = menu[0], f"{why}, which is not in the menu; GRUB takes the first entry"
+    return entry, f"{folder}/grub.cfg: {why}"
+
+
+def menu_folder(root: Root) -> Optional[str]:
+    """Where GRUB's menu and environment are; None where GRUB is not set up. Raises OSError."""
     for folder in _FOLDERS:
-        text = read_if_there(root, f"{folder}/grub.cfg")
-        if text is None:
-            continue
-        environment = _environment(read_if_there(root, f"{folder}/grubenv") or "")
-        menu = parse_menu(text)
-        # Fedora's grub.cfg has no entries of its own, but a command that lists the entry files.
-        if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
-            listed = boot_entries(root, "/boot")
-            menu = (*menu, *(replace(e, ident=e.ident.removesuffix(".conf")) for e in listed))
-        chosen, why = _default(text, environment)
-        entry = _select(menu, chosen)
-        if entry is None and menu:
-            # So does GRUB where it cannot find its default.
-            entry, why = menu[0], f"{why}, which is not in the menu; GRUB takes the first entry"
-        return entry, f"{folder}/grub.cfg: {why}"
-    return None
+        if read_if_there(root, f"{folder}/grub.cfg") is not None:
+            return folder
+    vendors = (f"{_VENDORS}/{name}" for name in names_in(root, _VENDORS))
+    texts = ((each, read_if_there(root, f"{each}/grub.cfg")) for each in vendors)
+    return next((each for each, text in texts if text and _HAS_MENU.search(text)), None)
+
+
+def whole_menu(root: Root, text: str) -> tuple[MenuEntry, ...]:
+    """The menu of a grub.cfg, with the entry files that it lists. Raises OSError."""
+    menu = parse_menu(text)
+    # Fedora's grub.cfg has no entries of its own, but a command that lists the entry files.
+    if not _LISTS_ENTRIES.search(text):
+        return menu
+    listed = boot_entries(root, "/boot")
+    return (*menu, *(replace(each, ident=each.ident.removesuffix(".conf")) for each in listed))
 
 
 def parse_menu(text: str) -> tuple[MenuEntry, ...]:

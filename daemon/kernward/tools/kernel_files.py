@@ -22,6 +22,8 @@ from kernward.tools.root import Root
 _MODULES = "/lib/modules"
 # x86 and most; uncompressed (powerpc, s390, mips); arm64's plain name on boards.
 _IMAGE_PREFIXES = ("vmlinuz-", "vmlinux-", "Image-")
+# Module.symvers of the image's build, compressed (EL8 and 9: gz, EL10 and Fedora: xz, SUSE: gz, zst).
+_SYMVERS = ("gz", "xz", "zst")
 # What package managers, editors, `make install` and signers leave beside an image, and the rescue
 # copy that dracut makes. grub-mkconfig passes most of them over, too.
 _NOT_AN_IMAGE = re.compile(
@@ -44,8 +46,12 @@ class Releases:
 class KernelFiles:
     """What is there of one kernel. Paths are inside the root; tuples keep the order of search.
 
-    ``image_files`` are the packaged files whose birth tells of the image's arrival (the image
-    among them). ``headers_path`` is the folder that ``/lib/modules/K/build`` leads to; None when it
+    ``image`` may be the one in /lib/modules/K alone: EL, Fedora and SUSE put it there, and
+    kernel-install a copy into /boot, or somewhere that is not named after K. It counts as one to
+    boot: whether and what is booted next the loader's menu says, and what a later kernel-install
+    adds to that was looked after before. ``image_files`` are the packaged files whose birth tells of
+    the image's arrival (the image among them). ``image_symvers_paths`` lists what the image itself
+    exports. ``headers_path`` is the folder that ``/lib/modules/K/build`` leads to; None when it
     leads nowhere.
     """
 
@@ -56,6 +62,7 @@ class KernelFiles:
     config_path: Optional[str]
     headers_path: Optional[str]
     symvers_paths: tuple[str, ...]
+    image_symvers_paths: tuple[str, ...]
     initramfs_paths: tuple[str, ...]
     has_modules_tree: bool
     initramfs_trouble: Optional[Unknown] = None
@@ -154,13 +161,23 @@ def _look(root: Root, release: KernelRelease) -> KernelFiles:
     packaged = (
         *((image_path,) if image_path else ()),
         *(f"/boot/{name}-{release}" for name in ("System.map", "config")),
+        # Where kernel-install makes the copies in /boot, later than rpm unpacked these.
+        *(f"{tree}/{name}" for name in ("vmlinuz", "System.map", "config")),
         # Not kernel/: dpkg keeps a folder when it replaces a package, so that its birth is the
         # first revision's, and its ctime that of the last change of whoever.
         *(f"{tree}/{name}" for name in ("modules.builtin", "modules.order")),
     )
-    image_files = tuple(times for path in packaged if (times := _times(root, path)) is not None)
+    image_files = tuple(
+        times for path in dict.fromkeys(packaged) if (times := _times(root, path)) is not None
+    )
     headers = _headers_folder(root, f"{tree}/build")
     initramfs_paths, initramfs_trouble = _initramfs(root, release)
+    # In /boot it is SUSE's own, and a copy by kernel-install elsewhere.
+    symvers = _files(
+        root,
+        *(f"{tree}/symvers.{suffix}" for suffix in _SYMVERS),
+        *(f"/boot/symvers-{release}.{suffix}" for suffix in _SYMVERS),
+    )
     return KernelFiles(
         release=release,
         image=image_files[0] if image_path and image_files else None,
@@ -176,12 +193,11 @@ def _look(root: Root, release: KernelRelease) -> KernelFiles:
             root, f"/boot/config-{release}", f"{tree}/config", f"{tree}/build/.config"
         ),
         headers_path=headers,
-        symvers_paths=_files(
-            root,
-            *((f"{headers}/Module.symvers",) if headers else ()),
-            f"/boot/symvers-{release}.gz",
-            *(f"{tree}/symvers.{suffix}" for suffix in ("gz", "xz", "zst")),
+        symvers_paths=(
+            *(_files(root, f"{headers}/Module.symvers") if headers else ()),
+            *symvers,
         ),
+        image_symvers_paths=symvers,
         initramfs_paths=initramfs_paths,
         has_modules_tree=_has_modules_tree(root, tree),
         initramfs_trouble=initramfs_trouble,
