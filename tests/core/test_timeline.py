@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from builders import (
     HEADERS,
     IMAGE,
@@ -64,6 +66,22 @@ def test_each_line_names_its_record_and_how_exact_it_is() -> None:
     logged, born = entries[f"{IMAGE} unpacked (6.1-1)"], entries["image files came into place"]
     assert (logged.source, logged.precision_ns) == ("/var/log/dpkg.log", 1_000_000_000)
     assert (born.source, born.precision_ns) == (f"birth of /lib/modules/{K}/modules.builtin", 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (1, ""),
+        (12, ", or up to 11 s later"),
+        (3601, ", or up to 61 minutes later"),
+        (9_000, ", or up to 3 hours later"),
+        (200_000, ", or up to 3 days later"),
+    ],
+)
+def test_what_is_known_to_lie_between_two_times_says_so(seconds: int, said: str) -> None:
+    event = unpacked(IMAGE, "6.1-1", at=100, precision_s=seconds)
+    kernel = a_kernel(events=(event,), image_files=(), initramfs=None)
+    assert told(an_inventory(modules=()), kernel) == [f"{IMAGE} unpacked (6.1-1){said}"]
 
 
 def test_without_births_the_ctime_is_named() -> None:

@@ -88,7 +88,7 @@ def test_who_writes_is_at_work_and_who_reads_is_not(tmp_path: Path, path: str) -
 def test_a_number_in_a_file_counts_while_such_a_process_lives(tmp_path: Path, path: str) -> None:
     with called(tmp_path, PID_FILES[path]) as pid:
         write_files(tmp_path, {path: f"{pid}\n"})
-        assert str(busy(As(tmp_path))).endswith(f"(pid {pid})")
+        assert busy(As(tmp_path)) == f"{PID_FILES[path]} (pid {pid})"
         downloads = "download" in path
         assert (installing(As(tmp_path)) is None) is downloads
     assert busy(As(tmp_path)) is None

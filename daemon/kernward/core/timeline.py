@@ -290,7 +290,19 @@ def _package_entries(kernel: Kernel) -> Iterator[Entry]:
         revision = event.revision
         if event.action is PackageAction.UNPACK_BEGAN and event.old_revision:
             revision = f"{event.old_revision} -> {event.revision}"
-        yield Entry(event.when, f"{event.package} {event.action.value} ({revision})")
+        what = f"{event.package} {event.action.value} ({revision}){_within(event.when)}"
+        yield Entry(event.when, what)
+
+
+def _within(when: Moment) -> str:
+    """For a record that knows a time between two others only."""
+    seconds = when.precision_ns // SECOND_NS
+    if seconds <= 1:
+        return ""
+    for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds > 2 * unit:
+            return f", or up to {seconds // unit + 1} {name} later"
+    return f", or up to {seconds - 1} s later"
 
 
 def _file_entries(kernel: Kernel) -> Iterator[Entry]:

@@ -80,8 +80,8 @@ def _named_in(root: Root, path: str, names: re.Pattern[str]) -> Union[str, Unkno
         return Unknown(f"lock on {path}", f"{path}: {error.strerror}")
     if not text.isdigit() or not _lives_in(root, int(text)):
         return None
-    called = _called(int(text))
-    return f"{called[0]} (pid {int(text)})" if any(map(names.search, called)) else None
+    name = next(filter(names.search, _called(int(text))), None)
+    return None if name is None else f"{name} (pid {int(text)})"
 
 
 def _lives_in(root: Root, pid: int) -> bool:
@@ -95,10 +95,13 @@ def _lives_in(root: Root, pid: int) -> bool:
 
 
 def _called(pid: int) -> tuple[str, ...]:
-    """What it calls itself, and the first words of its command line (scripts have an interpreter)."""
+    """The first words of its command line (scripts have an interpreter), and what it calls itself.
+
+    zypper calls itself Zypp-main.
+    """
     try:
         with open(f"/proc/{pid}/comm", "rb") as comm, open(f"/proc/{pid}/cmdline", "rb") as line:
-            words = [comm.read().strip(), *line.read().split(b"\0")[:3]]
+            words = [*line.read().split(b"\0")[:3], comm.read().strip()]
     except OSError:
-        return ("",)
+        return ()
     return tuple(os.path.basename(word.decode("utf-8", "replace")) for word in words)
