@@ -170,6 +170,41 @@ def test_a_root_that_has_no_rpm_is_read_by_ours(tmp_path: Path) -> None:
     assert seen[1].argv[:3] == ("rpm", "--dbpath", str(tmp_path / "var/lib/rpm"))
 
 
+CANNOT_OPEN = """error: sqlite failure: CREATE TABLE IF NOT EXISTS 'Packages': unable to open database file
+error: cannot open Packages index using sqlite - No such file or directory (2)
+error: cannot open Packages database in /var/lib/rpm
+"""
+
+
+def test_a_database_that_may_not_be_written_is_read_as_a_copy(tmp_path: Path) -> None:
+    """As rpm 4.18 and 6.1 answered in our own service, -shm and -wal not being there."""
+    write_files(
+        tmp_path, {"/var/lib/rpm/rpmdb.sqlite": "pages", "/var/lib/rpm/rpmdb.sqlite-wal": "w"}
+    )
+    seen: list[dict[str, str]] = []
+
+    def run(command: Command, *_: object) -> Completed:
+        assert command.argv[:3] == ("rpm", "--dbpath", "/var/lib/rpm")
+        if not command.binds:
+            said = "package dkms is not installed\n"
+            return Completed(command.argv, 1, said, CANNOT_OPEN, 0.01)
+        ((copy, target),) = command.binds
+        assert target == "/var/lib/rpm"
+        seen.append({each.name: each.read_text() for each in Path(copy).iterdir()})
+        return Completed(command.argv, 0, "dkms\tnoarch\t3-1\t5\t4\n", "", 0.01)
+
+    (found,) = RpmQuery(Root(tmp_path), run, "/var/lib/rpm").named(["dkms"])
+    assert found.revision == "3-1"
+    assert seen == [{"rpmdb.sqlite": "pages", "rpmdb.sqlite-wal": "w"}]
+
+
+def test_a_copy_that_is_no_better_is_unknown(tmp_path: Path) -> None:
+    ask = answering("package dkms is not installed", stderr=CANNOT_OPEN, returncode=1)
+    state = Rpm(rooted(tmp_path), ask).package_state("dkms")
+    assert isinstance(state, Unknown)
+    assert "cannot open Packages database" in state.reason
+
+
 @pytest.mark.parametrize(
     "error",
     [ToolMissingError("rpm is not installed", "x"), ToolTimedOutError("took too long", "x")],

@@ -9,22 +9,15 @@ or pass over: read is a copy of both. dnf5 (5.4) leaves every package of a finis
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Optional
 
 from kernward.core.nouns import dataclass
 from kernward.tools.root import Root
-from kernward.tools.rpm_files import DNF4_HISTORY, DNF5_HISTORY, sqlite_times
+from kernward.tools.rpm_copy import copied
+from kernward.tools.rpm_files import DNF4_HISTORY, DNF5_HISTORY
 from kernward.tools.rpm_told import Told, span
-
-# Ten years of a busy host are some 50 MB.
-_LARGEST_BYTES = 1 << 29
-_TRIES = 3
 
 _DNF4 = """
     SELECT trans.id, trans.dt_begin, trans.dt_end, trans.state = 1 AND item.state = 1,
@@ -120,7 +113,7 @@ def _items(root: Root, path: str, question: str) -> tuple[Item, ...]:
 
     found = []
     try:
-        with _copied(root, path) as copy:
+        with copied(root, path) as copy:
             if copy is None:
                 return ()
             with closing(sqlite3.connect(copy)) as connection:
@@ -146,28 +139,3 @@ def _item(row: tuple[object, ...], path: str) -> Optional[Item]:
     return Item(
         number, began, ended, bool(done and ended), what, name, architecture, revision, path
     )
-
-
-@contextmanager
-def _copied(root: Root, path: str) -> Iterator[Optional[str]]:
-    """A copy of the database and its log, as they were at one moment; None where there is none."""
-    if not sqlite_times(root, path):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="kernward-") as folder:
-        copy = os.path.join(folder, "history")
-        for _ in range(_TRIES):
-            before = sqlite_times(root, path)
-            if sum(each.size for each in before) > _LARGEST_BYTES:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-            for each in before:
-                _copy(root, each.path, copy + each.path[len(path) :])
-            if sqlite_times(root, path) == before:
-                yield copy
-                return
-    raise OSError(errno.EAGAIN, "it changes while it is read", path)
-
-
-def _copy(root: Root, path: str, to: str) -> None:
-    with os.fdopen(root.open_for_reading(path), "rb") as source, open(to, "wb") as target:
-        shutil.copyfileobj(source, target)

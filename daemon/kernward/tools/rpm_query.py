@@ -13,10 +13,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Optional
 
 from kernward.core.nouns import dataclass
 from kernward.errors import KernwardError, OutputNotUnderstoodError, ToolTimedOutError
 from kernward.tools.root import Root
+from kernward.tools.rpm_copy import copied
 from kernward.tools.run import Command, Completed, Run
 
 # A query is answered in milliseconds; rpm waits where the database is locked.
@@ -83,31 +85,56 @@ class RpmQuery:
         return {path: _packages(lines) for path, lines in zip(paths, answers)}
 
     def _ask(self, *options: str) -> str:
-        # Checked for every answer otherwise, which takes longer than the answer.
-        flags = ("--nosignature", "--nodigest")
-        completed = self._started(flags, options)
-        trouble = [line for line in completed.stderr.splitlines() if not _HARMLESS.fullmatch(line)]
+        completed = self._started(options)
+        if _trouble(completed):
+            completed = self._of_a_copy(options) or completed
+        trouble = _trouble(completed)
         if trouble:
             raise KernwardError(
-                f"rpm cannot read {self._folder}: {trouble[-1].strip()}",
+                f"rpm cannot read {self._folder}: {trouble}",
                 "run rpm -qa by hand; rpm --rebuilddb mends a damaged database",
             )
         return completed.stdout
 
-    def _started(self, flags: Sequence[str], options: Sequence[str]) -> Completed:
-        argv = ("rpm", "--dbpath", self._folder, *flags, *options)
+    def _of_a_copy(self, options: Sequence[str]) -> Optional[Completed]:
+        """The same, where SQLite's files may not be written and were not left there by another.
+
+        So it is in our own service, in a root that is mounted read-only, and as an ordinary user.
+        """
+        with copied(self._root, f"{self._folder}/rpmdb.sqlite") as copy:
+            return None if copy is None else self._started(options, os.path.dirname(copy))
+
+    def _started(self, options: Sequence[str], instead: str = "") -> Completed:
+        """``instead``: a folder outside, to be read for that of the database."""
+        here = instead or self._root.outside(self._folder)
         if self._root.is_host:
-            return self._run(Command(argv, _LIMIT_S))
+            return self._run(Command(_argv(instead or self._folder, options), _LIMIT_S))
+        inside = self._root.resolve(self._folder)
         # The root's own rpm knows the format of its database.
-        inside = Command(argv, _LIMIT_S, root=os.path.realpath(self._root.path))
+        command = Command(
+            _argv(inside, options),
+            _LIMIT_S,
+            root=os.path.realpath(self._root.path),
+            binds=((instead, inside),) if instead else (),
+        )
         try:
-            return self._run(inside)
+            return self._run(command)
         except ToolTimedOutError:
             raise
         except KernwardError:
             # Not as root, or a root that has none: ours does, too.
-            folder = self._root.outside(self._folder)
-            return self._run(Command(("rpm", "--dbpath", folder, *flags, *options), _LIMIT_S))
+            return self._run(Command(_argv(here, options), _LIMIT_S))
+
+
+def _argv(folder: str, options: Sequence[str]) -> tuple[str, ...]:
+    # Signatures are checked for every answer otherwise, which takes longer than the answer.
+    return ("rpm", "--dbpath", folder, "--nosignature", "--nodigest", *options)
+
+
+def _trouble(completed: Completed) -> str:
+    """The last thing that rpm complained about, "" for none but of files that are not there."""
+    lines = (line for line in completed.stderr.splitlines() if not _HARMLESS.fullmatch(line))
+    return next(reversed([*lines]), "").strip()
 
 
 def _packages(lines: Iterable[str]) -> tuple[Installed, ...]:
