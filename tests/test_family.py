@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,45 @@ def test_what_usr_says_counts_where_etc_has_nothing(tmp_path: Path) -> None:
 def test_a_root_of_no_family_has_no_packages(tmp_path: Path) -> None:
     with pytest.raises(KernwardError, match="neither dpkg's nor rpm's"):
         packages_of(Root(tmp_path))
+
+
+def test_a_distribution_whose_database_is_not_there_is_not_taken_for_another(
+    tmp_path: Path,
+) -> None:
+    write_files(tmp_path, {**DPKG, "/etc/os-release": "ID=fedora\n"})
+    with pytest.raises(KernwardError, match="no rpm database, which its os-release tells of"):
+        packages_of(Root(tmp_path))
+
+
+LOCKS = {
+    "ID=fedora\n": ("/var/lib/rpm/.rpm.lock", "/var/lib/dpkg/lock"),
+    "ID=debian\n": ("/var/lib/dpkg/lock", "/var/lib/rpm/.rpm.lock"),
+}
+HOLD = """
+import fcntl, sys
+opened = open(sys.argv[1], "r+")
+fcntl.lockf(opened, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("release", "locks"), LOCKS.items())
+def test_the_locks_of_the_hosts_own_package_manager_count(
+    tmp_path: Path, release: str, locks: tuple[str, str]
+) -> None:
+    """The daemon and gates ask; who holds those of another family is at work with nothing here."""
+    write_files(tmp_path, {**BOTH, "/etc/os-release": release, **dict.fromkeys(locks, "")})
+    root = Root(tmp_path)
+    for path, counts in zip(locks, (True, False)):
+        argv = [sys.executable, "-c", HOLD, str(tmp_path / path[1:])]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            for answer in (busy(root), installing(root), packages_of(root).busy()):
+                assert (answer is not None) is counts
+            process.communicate()
+        assert busy(root) is None
 
 
 def test_a_debian_has_dpkgs_packages_and_locks(tmp_path: Path) -> None:
