@@ -364,6 +364,7 @@ def test_histories_are_among_what_events_come_from(tmp_path: Path) -> None:
     others = (
         *("/var/lib/dnf/history.sqlite", "/usr/lib/sysimage/libdnf5/transaction_history.sqlite"),
         *("/var/log/dnf.rpm.log", "/var/log/dnf.rpm.log.1", "/var/log/dnf.rpm.log-20231001.gz"),
+        *("/var/log/dnf5.log", "/var/log/dnf5.log.2"),
         *("/var/log/zypp/history", "/var/log/zypp/history-20231001.xz", "/etc/localtime"),
     )
     not_theirs = ("/var/log/dnf.log", "/var/log/zypper.log", "/var/lib/dnf/history.sqlite-shm")

@@ -42,8 +42,9 @@ def dnf(folder: Path, version: str, *, log: bool = True) -> Root:
     target.parent.mkdir(parents=True)
     for each in sorted(where.glob("*.gz")):
         (target.parent / each.stem).write_bytes(gzip.decompress(each.read_bytes()))
-    if log and (where / "dnf.rpm.log").exists():
-        write_files(folder, {"/var/log/dnf.rpm.log": (where / "dnf.rpm.log").read_text()})
+    for each in where.glob("*.log"):
+        if log:
+            write_files(folder, {f"/var/log/{each.name}": each.read_text()})
     return Root(folder)
 
 
@@ -82,7 +83,7 @@ def test_dnf4_tells_what_came_was_installed_again_and_went(tmp_path: Path) -> No
         "98177-98181 removed kernel-core 5.14.0-2",
         "98276-98282 unpacked kernel-core 5.14.0-2",
         # The transaction that was killed after this line: the log alone tells, and of no end.
-        "98153-98557 removed kernel-devel 5.14.0-1",
+        "98153-98556 removed kernel-devel 5.14.0-1",
         "98557-2157 unpacked kernel-devel 5.14.0-1",
     ]
 
@@ -96,7 +97,22 @@ def test_without_its_log_a_transaction_is_as_long_as_it_was(tmp_path: Path) -> N
 
 
 def test_dnf5_tells_the_same_of_its_own(tmp_path: Path) -> None:
+    """Its log has the second of each unpacking."""
     assert told(dnf(tmp_path, "5.4.6")) == [
+        "98329 unpacked kernel-devel 5.14.0-1",
+        "98333 unpacked kernel-core 5.14.0-1",
+        "98343 unpacked kernel-core 5.14.0-2",
+        "98351 unpack began kernel-core 5.14.0-2 -> 5.14.0-2",
+        "98351 unpacked kernel-core 5.14.0-2",
+        "98359-98363 removed kernel-core 5.14.0-2",
+        # Of the transaction that was killed.
+        "98330-98579 removed kernel-devel 5.14.0-1",
+        "98580 unpacked kernel-devel 5.14.0-1",
+    ]
+
+
+def test_dnf5s_history_alone_knows_transactions(tmp_path: Path) -> None:
+    assert told(dnf(tmp_path, "5.4.6", log=False)) == [
         "98325-98339 unpacked kernel-core 5.14.0-1",
         "98325-98339 unpacked kernel-devel 5.14.0-1",
         "98341-98348 unpacked kernel-core 5.14.0-2",
@@ -187,13 +203,14 @@ def test_the_same_arrival_has_rpms_time_and_dnfs_memory(tmp_path: Path) -> None:
         "98148-98152 unpacked kernel-devel 5.14.0-1",
         "98154 unpacked kernel-core 5.14.0-1",
         "98279 unpacked kernel-core 5.14.0-2",
-        "98153-98557 removed kernel-devel 5.14.0-1",
+        "98153-98556 removed kernel-devel 5.14.0-1",
         "98557-2157 unpacked kernel-devel 5.14.0-1",
     ]
 
 
 def test_a_reinstall_keeps_what_was_there_before_it(tmp_path: Path) -> None:
-    found = told(dnf(tmp_path, "5.4.6"), core("5.14.0-2", 1795798351))
+    root = dnf(tmp_path, "5.4.6", log=False)
+    found = told(root, core("5.14.0-2", 1795798351))
     assert found[2:5] == [
         "98341-98348 unpacked kernel-core 5.14.0-2",
         "98351 unpack began kernel-core 5.14.0-2 -> 5.14.0-2",
@@ -212,11 +229,11 @@ def test_what_came_together_has_one_number(tmp_path: Path) -> None:
 
 def test_what_came_again_with_no_word_was_away_between(tmp_path: Path) -> None:
     """`rpm -e` and `rpm -i` tell nobody: what was built meanwhile was not built beside it."""
-    root = dnf(tmp_path, "5.4.6")
+    root = dnf(tmp_path, "5.4.6", log=False)
     found = told(root, core("5.14.0-1", 1795799999), names=["kernel-core"])
     assert [each for each in found if each.endswith("core 5.14.0-1")] == [
         "98325-98339 unpacked kernel-core 5.14.0-1",
-        "98340-99999 removed kernel-core 5.14.0-1",
+        "98340-99998 removed kernel-core 5.14.0-1",
         "99999 unpacked kernel-core 5.14.0-1",
     ]
 
@@ -313,16 +330,19 @@ def test_a_history_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     assert "/var/log/zypp/history" in answer.reason
 
 
+STARTS = {
+    "/var/log/dnf.rpm.log": b"2026-11-27T16:49:08+0000 SUBDEBUG Installed: kernel-core-1-",
+    "/var/log/dnf5.log": b'2026-11-27T16:49:08+0000 [1] INFO RPM callback install stop "kernel-core-',
+    "/var/log/zypp/history": b"2026-11-27 16:53:50|install|kernel-core|",
+}
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from(["/var/log/dnf.rpm.log", "/var/log/zypp/history"]))
+@given(st.binary(max_size=300), st.sampled_from(sorted(STARTS)))
 def test_no_log_makes_it_fail(garbage: bytes, path: str) -> None:
     import tempfile  # noqa: PLC0415 - hypothesis and tmp_path do not go together
 
     with tempfile.TemporaryDirectory() as folder:
-        starts = {
-            "/var/log/dnf.rpm.log": b"2026-11-27T16:49:08+0000 SUBDEBUG Installed: kernel-core-1-",
-            "/var/log/zypp/history": b"2026-11-27 16:53:50|install|kernel-core|",
-        }
-        write_files(Path(folder), {path: starts[path] + garbage})
+        write_files(Path(folder), {path: STARTS[path] + garbage})
         for event in read_events(Root(folder), (), frozenset(NAMES)):
             assert event.when.precision_ns > 0

@@ -54,11 +54,9 @@ def _with_unseen(told: Iterable[Told]) -> Iterator[Told]:
         before = there.pop(each.of, None)
         if each.arrived:
             if before is not None and each.old_revision is None:
-                first, last = (
-                    before.when.latest_ns + 1,
-                    max(each.when.ns, before.when.latest_ns + 1),
-                )
-                when = Moment(first, last - first + 1, "no record (removed by rpm itself)")
+                first = before.when.latest_ns + 1
+                lasting = max(each.when.ns - first, 1)
+                when = Moment(first, lasting, "no record (removed by rpm itself)")
                 yield replace(before, arrived=False, old_revision=None, when=when)
             there[each.of] = each
         yield each

@@ -22,7 +22,7 @@ _WAL = "-wal"
 DNF4_HISTORY = "/var/lib/dnf/history.sqlite"
 DNF5_HISTORY = "/usr/lib/sysimage/libdnf5/transaction_history.sqlite"
 DNF_LOGS = "/var/log"
-DNF_LOG_NAME = re.compile(r"dnf\.rpm\.log(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst))?")
+DNF_LOG_NAME = re.compile(r"(?:dnf\.rpm|dnf5)\.log(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst))?")
 ZYPP_LOGS = "/var/log/zypp"
 ZYPP_LOG_NAME = re.compile(r"history(?:[.-]\d+)*(?:\.(?:gz|xz|bz2|zst))?")
 

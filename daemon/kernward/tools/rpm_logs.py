@@ -1,16 +1,19 @@
-"""dnf.rpm.log and zypp's history: when each package of a transaction had its turn.
+"""Logs of dnf, dnf5 and zypp: when each package of a transaction had its turn.
 
 Belongs here: their lines and times. Not here: dnf's history of whole transactions
 (rpm_history.py).
 
 dnf writes a package's line as its turn begins, before its %pre (dnf 4.14 and 4.23, measured);
 zypp writes it when the turn is over, %post and the removal of the old one included, but before
-%posttrans. So a package was unpacked between its own line and the next, or the one before.
+%posttrans. So a package was unpacked between its own line and the next, or the one before. dnf5
+(5.4) writes all that rpm tells it, the end of the unpacking among it, with removals that are half
+of a reinstall: only arrivals count there.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -29,16 +32,17 @@ from kernward.tools.rpm_files import (
     ZYPP_LOGS,
     log_paths,
 )
-from kernward.tools.rpm_told import Told
+from kernward.tools.rpm_told import Told, span
 
 _LONGEST_LOG_BYTES = 64 << 20
 # An initramfs made by a %post on a slow disk; after that the line before tells of something else.
 _LONGEST_TURN_S = 3600
 
 # "2026-11-27T16:49:08+0000 SUBDEBUG Installed: kernel-core-5.14.0-1.x86_64"; Z in early EL8.
-_DNF_LINE = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(Z|[+-]\d{4}) (?:SUBDEBUG ([A-Z][a-z]+): (\S+))?.*"
-)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(Z|[+-]\d{4}) ")
+_DNF4_TURN = re.compile(r" SUBDEBUG ([A-Z][a-z]+): (\S+)$")
+# "… [13] INFO RPM callback install stop "kernel-core-0:5.14.0-2.x86_64" amount …"
+_DNF5_UNPACKED = re.compile(r" RPM callback install stop \"([^\"]+)\"")
 _NEVRA = re.compile(r"(.+)-((?:\d+:)?[^-:]+-[^-]+)\.([^.-]+)")
 _CAME = frozenset({"Installed", "Upgrade", "Downgrade", "Reinstall", "Obsolete"})
 _WENT = frozenset({"Erase", "Obsoleted"})
@@ -48,33 +52,38 @@ _ZYPP_LINE = re.compile(
 
 
 def read_dnf_logs(root: Root, names: Collection[str]) -> tuple[Told, ...]:
-    """What dnf.rpm.log and its rotated copies tell of these packages. Raises OSError."""
+    """What dnf.rpm.log, dnf5.log and their rotated copies tell of these. Raises OSError."""
     found = []
     for path, lines in _logs(root, log_paths(root, DNF_LOGS, DNF_LOG_NAME)):
-        times = [_dnf_time(match) if match else None for match in map(_DNF_LINE.fullmatch, lines)]
         for at, line in enumerate(lines):
-            match, began_s = _DNF_LINE.fullmatch(line), times[at]
-            package = _NEVRA.fullmatch(match[4]) if match and match[4] else None
-            if match is None or package is None or began_s is None or package[1] not in names:
+            turn, unpacked = _DNF4_TURN.search(line), _DNF5_UNPACKED.search(line)
+            text = turn[2] if turn else unpacked[1] if unpacked else ""
+            package = _NEVRA.fullmatch(text) if text else None
+            if package is None or package[1] not in names:
                 continue
-            if match[3] in _CAME or match[3] in _WENT:
-                over_s = _next_turn(times, at)
-                when = Moment(
-                    began_s * SECOND_NS,
-                    (max(over_s - began_s, 0) + 1) * SECOND_NS,
-                    f"{path} line {at + 1}",
-                )
-                found.append(Told(package[1], package[3], package[2], match[3] in _CAME, when))
+            began_s = _dnf_time(line)
+            if began_s is None:
+                continue
+            verb = turn[1] if turn else "Installed"
+            if verb in _CAME or verb in _WENT:
+                # dnf5's line is that of the moment.
+                over_s = _next_turn(lines, at, began_s) if turn else began_s
+                when = span(began_s, over_s, f"{path} line {at + 1}")
+                revision = package[2].removeprefix("0:")
+                found.append(Told(package[1], package[3], revision, verb in _CAME, when))
     return tuple(found)
 
 
-def _next_turn(times: list[Optional[int]], at: int) -> int:
+def _next_turn(lines: list[str], at: int, began_s: int) -> int:
     """When the next line was written; after the last one, as long as any turn may take."""
-    last = (times[at] or 0) + _LONGEST_TURN_S
-    return min([last, *(each for each in times[at + 1 :] if each is not None)][:2])
+    times = (_dnf_time(line) for line in itertools.islice(lines, at + 1, None))
+    return min(began_s + _LONGEST_TURN_S, next(filter(None, times), began_s + _LONGEST_TURN_S))
 
 
-def _dnf_time(match: re.Match[str]) -> Optional[int]:
+def _dnf_time(line: str) -> Optional[int]:
+    match = _TIME.match(line)
+    if match is None:
+        return None
     zone = "+0000" if match[2] == "Z" else match[2]
     try:
         return int(dt.datetime.strptime(match[1] + zone, "%Y-%m-%dT%H:%M:%S%z").timestamp())
