@@ -28,7 +28,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are
 KERNEL = "5.14.0-503.el9.x86_64"
 _PLUGIN = "usr/lib/python3.6/site-packages/dnf-plugins/kernward.py"
 # The places that hooks look at; in a test all of them lie in a folder of its own.
-_PLACES = ("/usr/lib/kernward", "/var/lib/", "/boot/", "/lib/modules/", "/usr/src/kernels/")
+_PLACES = (
+    "/usr/lib/kernward",
+    "/var/lib/",
+    "/run/kernward",
+    "/boot/",
+    "/lib/modules/",
+    "/usr/src/kernels/",
+)
 
 
 @pytest.fixture
@@ -155,17 +162,16 @@ def test_what_went_is_told_without_a_path(tree: Path) -> None:
 
 
 class Dnf5:
-    """Calls the hook as the plugin of dnf 5 does, and keeps its variable."""
+    """Calls the hook as the plugin of dnf 5 does."""
 
     def __init__(self, tree: Path) -> None:
-        self._hook, self.variable, self.said = tree / "usr/lib/kernward/dnf5-hook", "", ""
+        self._hook, self.said = tree / "usr/lib/kernward/dnf5-hook", ""
+        self.kept = tree / "run/kernward"
+        self.kept.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, *arguments: str) -> None:
-        done = ran(self._hook.parent, self._hook.name, *arguments)
-        for line in done.stdout.splitlines():
-            name, _, value = line.partition("=")
-            assert name == "tmp.kernward"
-            self.variable = value
+    def __call__(self, command: str, *arguments: str, pid: str = "123") -> None:
+        done = ran(self._hook.parent, self._hook.name, command, pid, *arguments)
+        assert done.stdout == ""
         self.said += done.stderr
 
     def transaction(self, *packages: tuple[str, str]) -> str:
@@ -173,9 +179,10 @@ class Dnf5:
         self.said = ""
         self("pre")
         for name, version in packages:
-            self("comes", name, version, self.variable)
-        self("warn", self.variable)
+            self("comes", name, version, "I")
+        self("warn")
         self("post")
+        assert list(self.kept.iterdir()) == []
         return self.said
 
 
@@ -262,11 +269,46 @@ def test_dnf5_an_image_alone_is_in_order_where_headers_or_no_modules_are_there(t
 
 
 @pytest.mark.parametrize("known", ["", ",", "x", ",,,", "*", "h", ",h,i,", "-", "h/", "$(id)"])
-def test_dnf5_whatever_the_variable_holds_nothing_fails(tree: Path, known: str) -> None:
+def test_dnf5_whatever_the_file_holds_nothing_fails(tree: Path, known: str) -> None:
     dnf = Dnf5(tree)
-    dnf("comes", "kernel-devel", KERNEL, known)
-    dnf("warn", known)
+    (dnf.kept / "dnf5-123").write_text(known)
+    dnf("comes", "kernel-devel", KERNEL)
+    dnf("warn")
     assert len(dnf.said.splitlines()) <= 1
+
+
+def test_dnf5_what_is_installed_once_more_is_in_order(tree: Path) -> None:
+    dnf = Dnf5(tree)
+    for action, lines in (("R", 0), ("U", 1)):
+        dnf("comes", "kernel-devel", KERNEL, action)
+        dnf("warn")
+        assert len(dnf.said.splitlines()) == lines
+
+
+def test_dnf5_what_a_killed_transaction_left_is_forgotten(tree: Path) -> None:
+    dnf = Dnf5(tree)
+    dnf("comes", "kernel-devel", KERNEL)
+    assert list(dnf.kept.iterdir())
+    dnf("pre")
+    dnf("warn")
+    assert dnf.said == ""
+
+
+@pytest.mark.parametrize("pid", ["", "../x", "1 2", "$(id)"])
+def test_dnf5_only_a_process_number_makes_a_file(tree: Path, pid: str) -> None:
+    dnf = Dnf5(tree)
+    for command in ("pre", "comes", "warn"):
+        dnf(command, "kernel-devel", KERNEL, pid=pid)
+    assert (dnf.said, list(dnf.kept.iterdir())) == ("", [])
+
+
+def test_dnf5_without_a_place_to_keep_them_nothing_is_said(tree: Path) -> None:
+    dnf = Dnf5(tree)
+    dnf.kept.rmdir()
+    for command in ("pre", "comes", "warn", "post"):
+        dnf(command, "kernel-devel", KERNEL)
+    assert dnf.said == ""
+    assert [each.hook for each in events(tree)] == ["dnf5-pre", "dnf5-post"]
 
 
 # ---- dnf 4: the plugin, with as much of dnf as it uses
@@ -455,8 +497,8 @@ def test_what_is_left_of_a_removed_or_broken_package_does_nothing(tree: Path, da
     else:
         spool.write_text("if then fi (\n")
     for name in ("usr/lib/kernward/dnf5-hook", "usr/lib/kernel/install.d/95-kernward.install"):
-        for first in ("pre", "warn", "add"):
-            ran(tree, name, first, KERNEL)
+        for first in ("pre", "comes", "warn", "add"):
+            ran(tree, name, first, "1", "kernel-devel", KERNEL)
     if damage == "gone":
         assert dnf4_says(tree, [package("kernel-devel")]) == ""
         plugin(tree, (), ()).pre_transaction()
@@ -466,9 +508,9 @@ def test_what_is_left_of_a_removed_or_broken_package_does_nothing(tree: Path, da
 @pytest.mark.parametrize(
     "script",
     [
-        "{hook} pre <&- >&- 2>&-",
-        "set -eu; {hook} warn ,; {hook}; {hook} else; unset HOME PATH; {hook} post",
-        "exec env -i {hook} comes kernel-devel 1-1.x86_64 ,",
+        "{hook} pre 1 <&- >&- 2>&-",
+        "set -eu; {hook} warn 1; {hook}; {hook} else; unset HOME PATH; {hook} post 1",
+        "exec env -i {hook} comes 1 kernel-devel 1-1.x86_64",
         "{plugin} add K <&- >&- 2>&-",
         "sh -eu {plugin} add; sh -eu {plugin}",
     ],
@@ -486,9 +528,10 @@ def test_no_hook_starts_a_program(tree: Path) -> None:
     """Processes are numbered one after the other where nobody else starts any."""
     for command in (
         f"{tree}/usr/lib/kernel/install.d/95-kernward.install add K",
-        f"{tree}/usr/lib/kernward/dnf5-hook comes kernel-devel 1-1.x86_64 ,",
-        f"{tree}/usr/lib/kernward/dnf5-hook warn ,h/1-1.x86_64,i/2-1.x86_64,",
-        f"{tree}/usr/lib/kernward/dnf5-hook post",
+        f"{tree}/usr/lib/kernward/dnf5-hook pre 1",
+        f"{tree}/usr/lib/kernward/dnf5-hook comes 1 kernel-devel 1-1.x86_64",
+        f"{tree}/usr/lib/kernward/dnf5-hook warn 2",
+        f"{tree}/usr/lib/kernward/dnf5-hook post 1",
     ):
         done = subprocess.run(
             ["unshare", "--pid", "--fork", "/bin/sh", "-c", f"{command} >&2; sh -c 'echo $$'; :"],

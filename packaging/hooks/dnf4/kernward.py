@@ -135,7 +135,7 @@ def _id(package: Any, flavour_of: Callable[[str], Optional[str]]) -> Optional[_I
     """What headers and image of one kernel have in common; None for all else."""
     flavour = flavour_of(package.name)
     # SUSE's kernel-devel, for every architecture, is the source of kernel-default-devel and others.
-    if flavour is None or package.arch == "noarch":
+    if flavour is None or package.arch == "noarch" or not _is_plain(package.name):
         return None
     return flavour, str(package.evr), str(package.arch)
 
