@@ -19,7 +19,7 @@ _INCLUDED = (
     *("kmod", "dkms", "gcc", "make", "initramfs-tools", "zstd", "xz-utils"),
     *("python3", "python3-pyelftools", "python3-tenacity"),
 )
-_OPTIONS = (
+OPTIONS = (
     "--aptopt=APT::Install-Recommends false",
     "--aptopt=Acquire::Languages none",
     "--aptopt=Acquire::Retries 3",
@@ -56,17 +56,17 @@ class Release:
     def bare(self) -> Path:
         """The root: dkms, a compiler, an initramfs tool and Python; no kernel. About a minute."""
         made_from = cache.key(
-            _RECIPE, self.suite, *self.packages, *self.from_pypi, *_INCLUDED, *_OPTIONS, _UNAME
+            _RECIPE, self.suite, *self.packages, *self.from_pypi, *_INCLUDED, *OPTIONS, _UNAME
         )
         return cache.entry(f"{self.suite}-bare", made_from, self._make) / "tree"
 
     def _make(self, into: Path) -> None:
         included = ",".join((*_INCLUDED, *self.packages))
-        argv = ["mmdebstrap", "--mode=root", "--variant=apt", *_OPTIONS, f"--include={included}"]
+        argv = ["mmdebstrap", "--mode=root", "--variant=apt", *OPTIONS, f"--include={included}"]
         # The package lists stay: the kernels to test with are chosen from them.
         tree = into / "tree"
         argv += ["--skip=cleanup/apt/lists", self.suite, str(tree)]
-        downloads.tried(lambda: _fetch(argv, tree))
+        downloads.tried(lambda: fetched(argv, tree))
         (tree / "bin/uname").rename(tree / "bin/uname.real")
         (tree / "bin/uname").write_text(_UNAME)
         (tree / "bin/uname").chmod(0o755)
@@ -77,7 +77,7 @@ class Release:
             wheels = ["--only-binary=:all:", f"--python-version={self.python}"]
             wheels += ["--platform=manylinux2014_x86_64", f"--target={libraries}"]
             pip = [sys.executable, "-m", "pip", "install", "-q", *wheels, *self.from_pypi]
-            downloads.tried(lambda: _fetch(pip, libraries))
+            downloads.tried(lambda: fetched(pip, libraries))
 
 
 BULLSEYE = Release("bullseye", "2.8.4", "3.9", from_pypi=("tomli", "zstandard"))
@@ -94,6 +94,7 @@ BOOKWORM = Release(
 TRIXIE = Release("trixie", "3.2.2", "3.13", packages=("python3-zstandard",))
 
 
-def _fetch(argv: list[str], target: Path) -> None:
+def fetched(argv: list[str], target: Path) -> None:
+    """Run what fills ``target`` from the network, anew."""
     cache.remove(target)
     overlay.run_here(argv, timeout_s=1200)
