@@ -26,7 +26,7 @@ deb:
 	packaging/build-deb.sh dist
 
 # One package for RHEL, Fedora and SUSE, in dist/. Wants rpm, pip and what packaging/rpm/kernward.spec
-# names as BuildRequires; on Debian apt-get install make python3-pip python3-setuptools rpm scdoc.
+# names as BuildRequires; on Debian apt-get install file make python3-pip rpm scdoc.
 rpm:
 	packaging/build-rpm.sh dist
 

@@ -21,7 +21,7 @@ from roots.live import LiveRoot
 _RECIPE = "1"
 # Debian's rpm keeps its database in a home folder, its dnf has a plugin that wants createrepo_c, and
 # no package of rpm's provides what dpkg's do.
-_MACROS = "%_dbpath /var/lib/rpm\n"
+MACROS = "%_dbpath /var/lib/rpm\n"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Managers:
             with overlay.mounted((below,), into / "layer") as tree:
                 _equip(LiveRoot(tree, debs=None), self.packages)
 
-        made_from = cache.key(_RECIPE, below.parent.name, *self.packages, _MACROS)
+        made_from = cache.key(_RECIPE, below.parent.name, *self.packages, MACROS)
         return (cache.entry(f"{self.suite}-managers", made_from, make) / "layer", below)
 
     @contextmanager
@@ -103,7 +103,7 @@ def _equip(root: LiveRoot, packages: tuple[str, ...]) -> None:
     root.apt("clean")
     for folder in ("etc/rpm", "etc/dnf/vars", "etc/yum.repos.d", "etc/zypp/repos.d", "var/lib/rpm"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "/etc/rpm/macros.scenario").write_text(_MACROS)
+    (root / "/etc/rpm/macros.scenario").write_text(MACROS)
     (root / "/etc/dnf/vars/releasever").write_text("9\n")
     root.run("rpm", "--initdb")
 

@@ -24,7 +24,7 @@ _SOURCES = (
     *("LICENSE", "Makefile", "NEWS.md", "README.md", "pyproject.toml"),
     *("daemon", "packaging", "units"),
 )
-_TOOLS = ("make", "rpmlint", "scdoc")
+_TOOLS = ("file", "make", "rpmlint", "scdoc")
 _BUILD = "packaging/build-rpm.sh"
 
 
