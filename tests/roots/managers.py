@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from roots import cache, debian, downloads, overlay
-from roots.debian import BOOKWORM, TRIXIE, Release
+from roots.debian import BOOKWORM, BULLSEYE, TRIXIE, Release
 from roots.live import LiveRoot
 
 _RECIPE = "1"
@@ -72,6 +72,10 @@ _REPOSITORY = (
 # Where kernward's rpm has its plugin for EL 9: Debian's own dnf looks below dist-packages.
 _DNF = "[main]\ngpgcheck=0\npluginpath=/usr/lib/python3.9/site-packages/dnf-plugins\n"
 
+# dnf 4.5, older than EL 8's 4.7; rpm and Python of EL 9.
+DNF4_OF_BULLSEYE = Managers(
+    "bullseye", "4.16", ("rpm", "dnf", "createrepo-c", "zypper"), base=BULLSEYE
+)
 DNF4_OF_BOOKWORM = Managers(
     "bookworm", "4.18", ("rpm", "dnf", "createrepo-c", "zypper"), base=BOOKWORM
 )

@@ -19,7 +19,13 @@ import kernward
 from kernward.tools.spool import SPOOL
 from roots import overlay, own_rpm
 from roots.live import LiveRoot
-from roots.managers import DNF4_OF_BOOKWORM, DNF4_OF_TRIXIE, DNF5_OF_TESTING, Managers
+from roots.managers import (
+    DNF4_OF_BOOKWORM,
+    DNF4_OF_BULLSEYE,
+    DNF4_OF_TRIXIE,
+    DNF5_OF_TESTING,
+    Managers,
+)
 
 _TOP = Path(__file__).parents[2]
 _RPM = _TOP / "packaging/rpm"
@@ -32,7 +38,7 @@ _NOT_OURS = (
 )
 _EVERYWHERE = pytest.mark.parametrize(
     "managers",
-    [DNF4_OF_BOOKWORM, DNF4_OF_TRIXIE, DNF5_OF_TESTING],
+    [DNF4_OF_BULLSEYE, DNF4_OF_BOOKWORM, DNF4_OF_TRIXIE, DNF5_OF_TESTING],
     ids=lambda each: f"rpm-{each.rpm}",
 )
 # As a user's shell has it, without the checkout that other scenarios run.
