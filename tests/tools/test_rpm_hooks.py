@@ -346,7 +346,8 @@ def plugin(tree: Path, coming: Sequence[Any], here: Sequence[Any], root: str = "
         spec.loader.exec_module(module)
     finally:
         del sys.modules["dnf"]
-    query = types.SimpleNamespace(installed=lambda: here)
+    found = types.SimpleNamespace(filter=lambda **_: here)
+    query = types.SimpleNamespace(installed=lambda: found)
     base = types.SimpleNamespace(
         conf=types.SimpleNamespace(installroot=root),
         transaction=types.SimpleNamespace(install_set=coming, remove_set=()),

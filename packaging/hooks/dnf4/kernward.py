@@ -89,7 +89,7 @@ def _line(path: str) -> str:
 def _warn(base: Any) -> None:
     coming = [each for each in base.transaction.install_set if each.name.startswith("kernel-")]
     if coming:
-        here = list(base.sack.query().installed())
+        here = list(base.sack.query().installed().filter(name__glob="kernel-*"))
         going = set(map(str, base.transaction.remove_set))
         staying = coming + [each for each in here if str(each) not in going]
         text = _of_headers(coming, staying, set(map(str, here))) or _of_images(coming, staying)
