@@ -20,6 +20,7 @@ from builders import (
     an_inventory,
     found,
 )
+from kernward.core.diagnose import diagnose
 from kernward.core.facts import DkmsState, InitramfsTool, Kernel, MissingFile, Unknown
 from kernward.core.nouns import replace
 from kernward.core.policy import Policy
@@ -138,6 +139,26 @@ def test_the_initramfs_is_judged_by_what_is_inside(
     initramfs: Any, policy: Policy, expected: list[str]
 ) -> None:
     assert found(an_inventory(a_kernel(initramfs=initramfs)), policy) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/efi/EFI/Linux/machine-6.1.efi", "kernel-install add"),
+        ("/usr/lib/modules/6.1/vmlinuz-virt.efi", "boot a kernel that has an initramfs of its own"),
+    ],
+)
+@pytest.mark.parametrize("initramfs", [an_initramfs(), an_initramfs(tracker="old")])
+def test_in_a_unified_image_it_is_for_its_own_maker_to_mend(
+    initramfs: Any, path: str, words: str
+) -> None:
+    unified = replace(initramfs, path=path)
+    inventory = an_inventory(a_kernel(initramfs=unified))
+    assert found(inventory, WANTED) == ["hold unified-image-unsound"]
+    (only,) = diagnose(inventory, WANTED)
+    assert words in only.next_step
+    sound = replace(an_initramfs(tracker="good"), path=path)
+    assert found(an_inventory(a_kernel(initramfs=sound)), WANTED) == []
 
 
 @pytest.mark.parametrize("kernel", [a_kernel(initramfs=None), a_kernel()], ids=["none", "one"])

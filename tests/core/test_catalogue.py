@@ -45,6 +45,7 @@ HOLD = [
     "depmod-stale",
     "initramfs-missing-module",
     "initramfs-stale-module",
+    "unified-image-unsound",
     "signature-rejected",
     "not-loaded",
     "loaded-differs",

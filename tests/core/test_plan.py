@@ -304,6 +304,16 @@ def test_an_initramfs_is_made_again_for_what_is_wanted_or_stale_in_it(
     assert kinds(inventory, policy) == expected
 
 
+def test_a_unified_image_is_left_to_its_maker_who_is_told_what_to_put_in() -> None:
+    unified = replace(an_initramfs(), path="/efi/EFI/Linux/machine-6.1.efi")
+    inventory = an_inventory(a_kernel(initramfs=unified))
+    made = plan(diagnose(inventory, WANTED), inventory, WANTED)
+    assert [step.kind for step in made.steps] == [StepKind.INITRAMFS_ENTRY]
+    (left,) = made.unfixable
+    assert left.finding.code == "unified-image-unsound"
+    assert "kernel-install add" in left.reason
+
+
 @pytest.mark.parametrize(
     ("initramfs", "policy", "expected"),
     [

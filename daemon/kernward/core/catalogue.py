@@ -174,6 +174,13 @@ KINDS: Mapping[str, Kind] = {
         "The copy in the initramfs is loaded first and wins over the repaired file. {detail}",
         "kernward repair makes the initramfs of {kernel} again.",
     ),
+    "unified-image-unsound": Kind(
+        HOLD,
+        "the unified image of {kernel} does not have the installed {module} in it",
+        "There the initramfs is part of one file with its kernel, often signed as a whole, which "
+        "kernward reads and does not write. {detail}",
+        "{detail_command}",
+    ),
     "signature-rejected": Kind(
         HOLD,
         "{kernel} will refuse to load {module}: its signature is not trusted",

@@ -285,6 +285,11 @@ class Initramfs:
     modules: Mapping[str, str]
     code: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_unified(self) -> bool:
+        """It is a part of one file with its kernel, which only that file's maker can write."""
+        return self.path.endswith(".efi")
+
 
 @dataclass(frozen=True)
 class KernelConfig:

@@ -36,6 +36,8 @@ _GIVEN_UP = (
     "Its build failed with the same sources, headers and compiler; once one of them has changed it is "
     "tried again. To try now: kernward repair"
 )
+# A repair has the module included in what is made from now on; the image is for its own maker.
+_BY_ITS_MAKER = "unified-image-unsound"
 # Remedies that put dkms's own copy in place.
 _COPYING = {Remedy.INSTALL, Remedy.RESTORE}
 
@@ -80,7 +82,8 @@ def plan(findings: Sequence[Finding], inventory: Inventory, policy: Policy) -> P
     by_hand = [
         Unfixable(each, each.next_step)
         for each in findings
-        if remedy_of(each) is Remedy.BY_HAND and each.severity is Severity.HOLD
+        if (remedy_of(each) is Remedy.BY_HAND or each.code == _BY_ITS_MAKER)
+        and each.severity is Severity.HOLD
     ]
     return Plan(tuple(steps), (*by_hand, *blocked))
 
@@ -272,6 +275,8 @@ def _version_to_build(subject: Subject, work: _Work) -> str:
 
 def _initramfs_steps(kernel: Kernel, works: Sequence[_Work]) -> Iterator[Step]:
     if works[0].subject.inventory.initramfs_tool is InitramfsTool.NONE:
+        return
+    if getattr(kernel.initramfs, "is_unified", False):
         return
     concerned = []
     for work in works:

@@ -30,7 +30,8 @@ from kernward.core.timeline import build_start
 _NOT_OF_THE_FILE = frozenset(
     {
         *("not-loaded", "loaded-differs", "depmod-stale", "initramfs-missing-module"),
-        *("initramfs-stale-module", "headers-missing", "kernel-unsupported", "fallback-unsound"),
+        *("initramfs-stale-module", "unified-image-unsound", "headers-missing"),
+        *("kernel-unsupported", "fallback-unsound"),
     }
 )
 

@@ -39,6 +39,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "depmod-stale": Remedy.INDEX,
     "initramfs-missing-module": Remedy.INITRAMFS,
     "initramfs-stale-module": Remedy.INITRAMFS,
+    "unified-image-unsound": Remedy.INITRAMFS,
     "not-loaded": Remedy.LOAD,
     "unregistered": Remedy.REGISTER,
     "dependency-missing": Remedy.BY_HAND,

@@ -96,17 +96,17 @@ def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[F
             yield subject.finding("initramfs-missing-module", "There is no initramfs at all.")
     elif isinstance(image, Initramfs):
         held = image.modules.get(name)
-        if held is None and wanted:
-            yield subject.finding(
-                "initramfs-missing-module",
-                f"{image.path} holds {len(image.modules)} modules, not this one.",
-            )
-        elif held is not None and not _is_same(image, name, seen):
-            evidence = (
-                Evidence(f"sha256 {held}", image.path),
-                Evidence(f"sha256 {seen.sha256}", seen.path),
-            )
-            yield subject.finding("initramfs-stale-module", f"See {image.path}.", *evidence)
+        lacks = f"{image.path} holds {len(image.modules)} modules, not this one."
+        other = f"See {image.path}."
+        evidence = (
+            Evidence(f"sha256 {held}", image.path),
+            Evidence(f"sha256 {seen.sha256}", seen.path),
+        )
+        if held is None:
+            if wanted:
+                yield _in_image(subject, image, "initramfs-missing-module", lacks)
+        elif not _is_same(image, name, seen):
+            yield _in_image(subject, image, "initramfs-stale-module", other, *evidence)
     elif wanted:
         yield subject.finding("could-not-look", f"{image.reason}.", detail_what=image.what)
     elif image != subject.kernel.index:
@@ -118,6 +118,24 @@ def _initramfs(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[F
             severity=Severity.WARN,
             detail_what=image.what,
         )
+
+
+def _in_image(
+    subject: Subject, image: Initramfs, code: str, detail: str, *evidence: Evidence
+) -> Finding:
+    """What is wrong inside an image; in one that nobody of us can write, what to type instead."""
+    if not image.is_unified:
+        return subject.finding(code, detail, *evidence)
+    release = subject.kernel.release
+    tree = f"/lib/modules/{release}"
+    next_step = (
+        "Its package brought it so, and no module can be put in: boot a kernel that has an initramfs "
+        "of its own."
+        if image.path.startswith(("/usr/lib/modules/", "/lib/modules/"))
+        else "Have it made again by what made it, where that was this host: "
+        f"kernel-install add {release} {tree}/vmlinuz"
+    )
+    return subject.finding("unified-image-unsound", detail, *evidence, detail_command=next_step)
 
 
 def _is_same(image: Initramfs, name: str, seen: ModuleFile) -> bool:
