@@ -34,7 +34,7 @@ def found(folder: Path, *paths: str) -> tuple[str, ...]:
         f"/efi/EFI/Linux/{MACHINE}-{K}+3-0.efi",
         f"/boot/EFI/Linux/linux-{K}-{MACHINE}.efi",
         f"/efi/EFI/Linux/{K}.efi",
-        f"/usr/lib/modules/{K}/vmlinuz-virt.efi",
+        f"/lib/modules/{K}/vmlinuz-virt.efi",
     ],
 )
 def test_each_of_the_places_is_known(tmp_path: Path, path: str) -> None:
@@ -50,8 +50,8 @@ def test_each_of_the_places_is_known(tmp_path: Path, path: str) -> None:
         ((RED_HAT, ENTRY), ENTRY),
         ((ENTRY, f"/efi/{MACHINE}/{K}/initrd"), f"/efi/{MACHINE}/{K}/initrd"),
         # kernel-uki-virt may be there beside an ordinary kernel.
-        ((RED_HAT, f"/usr/lib/modules/{K}/vmlinuz-virt.efi"), RED_HAT),
-        ((f"/usr/lib/modules/{K}/vmlinuz-virt.efi", UNIFIED), UNIFIED),
+        ((RED_HAT, f"/lib/modules/{K}/vmlinuz-virt.efi"), RED_HAT),
+        ((f"/lib/modules/{K}/vmlinuz-virt.efi", UNIFIED), UNIFIED),
     ],
 )
 def test_of_several_the_one_that_counts_is_first(
@@ -68,7 +68,7 @@ def test_of_several_the_one_that_counts_is_first(
         f"/boot/{MACHINE}/0-rescue/initrd",
         f"/efi/EFI/Linux/{MACHINE}-1{K}.efi",
         f"/efi/EFI/Linux/{MACHINE}-{K}0.efi",
-        f"/usr/lib/modules/{K}/cmdline.addon.efi",
+        f"/lib/modules/{K}/cmdline.addon.efi",
         f"/boot/{MACHINE}/{K}/linux",
     ],
 )

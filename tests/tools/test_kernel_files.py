@@ -161,6 +161,15 @@ def test_rescue_images_and_their_initramfs_are_of_no_kernel(tmp_path: Path) -> N
     assert known(tmp_path) == []
 
 
+def test_a_kernel_may_come_as_a_unified_image_and_nothing_else(tmp_path: Path) -> None:
+    """kernel-uki-virt of Red Hat; kernel-install copies it to where it is booted from."""
+    write(tmp_path, f"{TREE}/vmlinuz-virt.efi", f"{TREE}/modules.builtin")
+    found = files_of(tmp_path)
+    assert found.image is not None
+    assert found.image.path == f"/{TREE}/vmlinuz-virt.efi"
+    assert found.initramfs_paths == (f"/lib/modules/{K}/vmlinuz-virt.efi",)
+
+
 def test_maps_come_in_the_order_in_which_builds_look(tmp_path: Path) -> None:
     places = (
         f"{TREE}/System.map",

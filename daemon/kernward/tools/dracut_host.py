@@ -30,7 +30,7 @@ _CONF_FOLDERS = ("/etc/dracut.conf.d", "/usr/lib/dracut/dracut.conf.d")
 # `initrdname=` (106, 112) or `outfile=` (059) in dracut itself, which distributions change.
 _NAME = re.compile(r"\b(initrd\.img-|initrd-|initramfs-)\$\{?kernel\}?")
 _UNLESS_REFUSED = re.compile(r'\$\{?hostonly-?\}? == "?no\b')
-_VENDORS = "/usr/lib/modules/"
+_VENDORS = ("/lib/modules/", "/usr/lib/modules/")
 
 
 def default_path(root: Root, kernel: KernelRelease) -> str:

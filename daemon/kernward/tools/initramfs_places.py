@@ -78,7 +78,7 @@ def _unified(root: Root, kernel: KernelRelease, troubles: list[OSError]) -> Iter
     named = re.compile(rf"(?:.*-)?{re.escape(kernel.text)}(?:[-+].*)?\.efi")
     places = [(f"{folder}/{_UNIFIED}", named) for folder in LOADER_FOLDERS]
     # kernel-uki-virt of Red Hat: from there kernel-install copies it.
-    places.append((f"/usr/lib/modules/{kernel}", re.compile(r".*\.efi")))
+    places.append((f"/lib/modules/{kernel}", re.compile(r".*\.efi")))
     for folder, pattern in places:
         for name in _names(root, folder, troubles):
             path = f"{folder}/{name}"

@@ -156,7 +156,11 @@ def _candidates(root: Root, unknowns: list[Unknown]) -> list[tuple[str, str, boo
 def _look(root: Root, release: KernelRelease) -> KernelFiles:
     tree = f"{_MODULES}/{release}"
     image_path = _first_file(
-        root, *(f"/boot/{prefix}{release}" for prefix in _IMAGE_PREFIXES), f"{tree}/vmlinuz"
+        root,
+        *(f"/boot/{prefix}{release}" for prefix in _IMAGE_PREFIXES),
+        f"{tree}/vmlinuz",
+        # Of kernel-uki-virt, which has no other.
+        f"{tree}/vmlinuz-virt.efi",
     )
     packaged = (
         *((image_path,) if image_path else ()),
