@@ -266,9 +266,12 @@ def test_an_image_for_this_machine_is_not_made_for_another(tools: FakeDracut) ->
     [
         (f"efi/EFI/Linux/{MACHINE}-{KERNEL}.efi", f"kernel-install add {KERNEL} "),
         (f"lib/modules/{KERNEL}/vmlinuz-virt.efi", "as its package brought it"),
+        (f"efi/opensuse-tumbleweed/{KERNEL}/initrd-0a1b2c3d", "sdbootutil add-kernel"),
     ],
 )
-def test_a_unified_image_is_never_written(tmp_path: Path, path: str, words: str) -> None:
+def test_what_only_its_own_tool_can_write_is_never_written(
+    tmp_path: Path, path: str, words: str
+) -> None:
     image = write(tmp_path, path, b"MZ a kernel")
     tools = FakeDracut(tmp_path)
     before = files(tmp_path)

@@ -31,6 +31,7 @@ def found(folder: Path, *paths: str) -> tuple[str, ...]:
         *(DEBIAN, RED_HAT, SUSE, ENTRY, UNIFIED),
         f"/efi/{MACHINE}/{K}/initrd",
         f"/boot/efi/Default/{K}/initrd",
+        f"/boot/efi/opensuse-tumbleweed/{K}/initrd-0a1b2c3d",
         f"/efi/EFI/Linux/{MACHINE}-{K}+3-0.efi",
         f"/boot/EFI/Linux/linux-{K}-{MACHINE}.efi",
         f"/efi/EFI/Linux/{K}.efi",
@@ -74,6 +75,13 @@ def test_of_several_the_one_that_counts_is_first(
 )
 def test_what_only_looks_like_it_is_not_taken(tmp_path: Path, path: str) -> None:
     assert found(tmp_path, path) == ()
+
+
+def test_of_images_that_are_named_after_their_content_the_newest_counts(tmp_path: Path) -> None:
+    folder = f"/boot/efi/opensuse-tumbleweed/{K}"
+    found(tmp_path, f"{folder}/initrd-aaa", f"{folder}/initrd-bbb", f"{folder}/linux-ccc")
+    os.utime(tmp_path / f"{folder}/initrd-bbb".lstrip("/"), (1, 1))
+    assert found(tmp_path, SUSE) == (f"{folder}/initrd-aaa", f"{folder}/initrd-bbb", SUSE)
 
 
 def test_links_that_lead_nowhere_are_nothing(tmp_path: Path) -> None:

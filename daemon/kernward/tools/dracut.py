@@ -159,6 +159,11 @@ def build_beside(
 def _refusal(root: Root, kernel: KernelRelease, target: str) -> Optional[str]:
     if initramfs_places.is_unified(target):
         return dracut_host.why_not_unified(kernel, target)
+    if initramfs_places.is_of_sdbootutil(target):
+        return (
+            f"{target} is named after its content, and so is it in the boot loader's entry; have both "
+            f"made: sdbootutil add-kernel {kernel}"
+        )
     if root.exists(COMMAND) and (reason := unwanted(root, COMMAND)):
         return reason
     if not root.is_host and dracut_host.is_host_only(root):

@@ -18,6 +18,7 @@ BOOT = "/boot"
 LOADER_FOLDERS = ("/efi", "/boot", "/boot/efi")
 _UNIFIED = "EFI/Linux"
 _NO_IMAGE = ".addon.efi"
+_BY_CONTENT = "initrd-"
 
 
 def images(root: Root, kernel: KernelRelease) -> tuple[str, ...]:
@@ -32,8 +33,12 @@ def images(root: Root, kernel: KernelRelease) -> tuple[str, ...]:
     if plain[:1] == [plain_names(kernel)[0]]:
         return tuple(plain)
     troubles: list[OSError] = []
-    entries = (f"{folder}/initrd" for folder in entry_folders(root, kernel, troubles))
-    found = [*(path for path in entries if _is_file(root, path)), *plain]
+    entries = [
+        path
+        for folder in entry_folders(root, kernel, troubles)
+        for path in _in_entry_folder(root, folder, troubles)
+    ]
+    found = [*entries, *plain]
     found = found or list(_unified(root, kernel, troubles))
     if not found and troubles:
         raise troubles[0]
@@ -68,9 +73,28 @@ def all_entry_folders(root: Root) -> Iterator[str]:
                     yield path
 
 
+def is_of_sdbootutil(path: str) -> bool:
+    """It is named after its content, by the tool that also writes that name into the loader's entry."""
+    folder, name = os.path.split(path)
+    return folder != BOOT and name.startswith(_BY_CONTENT)
+
+
 def is_unified(path: str) -> bool:
     """The image is one file with its kernel."""
     return path.endswith(".efi")
+
+
+def _in_entry_folder(root: Root, folder: str, troubles: list[OSError]) -> list[str]:
+    """kernel-install's one image; else sdbootutil's (SUSE), one per content, the newest first."""
+    names = _names(root, folder, troubles)
+    if "initrd" in names:
+        return [f"{folder}/initrd"]
+    times = {
+        name: seen.mtime_ns
+        for name in names
+        if name.startswith(_BY_CONTENT) and (seen := root.times(f"{folder}/{name}"))
+    }
+    return [f"{folder}/{name}" for name in sorted(times, key=times.__getitem__, reverse=True)]
 
 
 def _unified(root: Root, kernel: KernelRelease, troubles: list[OSError]) -> Iterator[str]:
