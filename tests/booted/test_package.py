@@ -136,8 +136,13 @@ def test_after_a_purge_nothing_is_left(equipped: Host, release: Release) -> None
     (host / "/etc/kernward").mkdir(exist_ok=True)
     (host / "/etc/kernward/initramfs-modules").write_text("mapprobe\n")
     (host / "/etc/initramfs-tools/hooks/kernward").write_text("#!/bin/sh\n")
+    drop_in = host / "/etc/dracut.conf.d/99-kernward.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.touch()
     host.run("kernward", "check", check=False)
     host.apt("purge", "kernward")
+    assert not drop_in.exists()
+    drop_in.parent.rmdir()
     assert set(_paths(host)) - before == set()
     assert not (host / "/var/cache/kernward").exists()
     assert not (host / "/run/kernward").exists()

@@ -1,6 +1,6 @@
 """Repairs that can be gone through a hundred times: what takes long is done once, and put in place.
 
-In the first, undisturbed repair of a scene dkms and mkinitramfs run for real, and what they make is
+In the first, undisturbed repair of a scene dkms and the maker of images run for real, and what they make is
 kept. Later repairs have stand-ins, which copy it to where the real ones would have put it. All else
 of dkms, depmod and all of kernward are the real ones.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from roots import plug
 from roots.debian import BOOKWORM
+from roots.dracut_states import dracut_on_bookworm
 from roots.overlay import Done
 from roots.plug import Call, Plug
 from roots.proof import in_image, leftovers, raised, sha256
@@ -24,7 +25,10 @@ from roots.subjects import MAPPROBE
 # Nothing may be there in the end that is not there after an undisturbed repair.
 _EVERYWHERE = ("/boot", "/etc", "/run", "/usr/lib/modules", "/usr/lib/systemd", "/var")
 # Where repairs write: what is there has to be the same in the end, to the byte.
-_WRITTEN = ("/boot", "/etc/initramfs-tools", "/usr/lib/modules", "/var/lib/dkms")
+_WRITTEN = (
+    *("/boot", "/etc/initramfs-tools", "/etc/dracut.conf.d"),
+    *("/usr/lib/modules", "/var/lib/dkms"),
+)
 # What a power cut may take away: all of it that is not on the disk yet.
 _AT_RISK = (*_WRITTEN, "/etc", "/var/lib/kernward", "/var/cache")
 _NEVER_WRITTEN = ("vmlinuz-", "System.map-", "config-")
@@ -48,6 +52,11 @@ def _leave_plainprobe(host: Host) -> None:
     # One module is enough here, and takes half the time.
     settings = host / "/etc/kernward/kernward.toml"
     settings.write_text('leave = ["plainprobe"]\n')
+
+
+def _want_it_inside(host: Host) -> None:
+    settings = host / "/etc/kernward/kernward.toml"
+    settings.write_text('leave = ["plainprobe"]\nin_initramfs = ["mapprobe"]\n')
 
 
 def _ask_for_a_newer_version(host: Host) -> None:
@@ -74,7 +83,8 @@ REPLACED = Scene(
 )
 RESTORED = Scene("restored", one_transaction, _damage_the_installed_file, own_tree=False)
 INSTALLED = Scene("installed", early_headers_first, _take_the_module_away, own_tree=True)
-SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED, INSTALLED)
+DRACUT = Scene("dracut", dracut_on_bookworm, _want_it_inside, own_tree=True)
+SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED, INSTALLED, DRACUT)
 
 
 @contextmanager
@@ -214,6 +224,11 @@ def _recorders(scene: Scene) -> dict[str, str]:
             /usr/sbin/mkinitramfs "$@" || exit
             cp "$2" {_KEPT}/image
         """,
+        "dracut": f"""
+            /usr/bin/dracut "$@" || exit
+            for image in "$@"; do :; done
+            cp "$image" {_KEPT}/image
+        """,
     }
 
 
@@ -227,6 +242,10 @@ def _stand_ins(scene: Scene) -> dict[str, str]:
         """,
         "mkinitramfs": f"""
             cp {_KEPT}/image "$2"
+        """,
+        "dracut": f"""
+            for image in "$@"; do :; done
+            cp {_KEPT}/image "$image"
         """,
     }
 

@@ -16,7 +16,7 @@ from roots.overlay import Done
 from roots.plug import Call, Plug
 from roots.proof import assert_sound, in_image, leftovers, raised, sha256
 from roots.proof import repaired as repaired_by_all
-from roots.replay import EXCHANGED, ReplayOf, begun_scene, repair_argv, repaired
+from roots.replay import DRACUT, EXCHANGED, ReplayOf, begun_scene, repair_argv, repaired
 from roots.subjects import MAPPROBE
 
 _YEAR_S = 365 * 24 * 3600
@@ -61,6 +61,21 @@ def test_a_disk_that_fails_from_a_write_on(replay_of: ReplayOf, place: str, kind
             _assert_told(done, fault, place, made[point - 1])
             if done.returncode == 0:
                 assert host.kernward("check", "--kernel", host.newer).returncode == 0
+            replay.assert_whole(host)
+            replay.assert_converges(host)
+
+
+def test_a_boot_folder_that_is_full_when_dracut_has_made_its_image(replay_of: ReplayOf) -> None:
+    replay = replay_of(DRACUT)
+    there = [call for call in replay.calls if _is_in(call.path, "/boot")]
+    points = [at for at, call in enumerate(there, 1) if call.name in _NEEDS_ROOM]
+    assert len(points) >= 2
+    for point in points:
+        with replay.begun() as host:
+            full = Plug(first=point, error=errno.ENOSPC, under="/boot")
+            done = plug.run(host, full, repair_argv(host))
+            assert done.returncode != 0
+            assert "could not be put into /boot" in " ".join(done.output.split())
             replay.assert_whole(host)
             replay.assert_converges(host)
 

@@ -14,6 +14,7 @@ from roots.plug import Plug
 from roots.proof import assert_sound
 from roots.proof import repaired as repaired_by_all
 from roots.replay import (
+    DRACUT,
     EXCHANGED,
     INSTALLED,
     MERGED,
@@ -30,7 +31,7 @@ from roots.replay import (
 
 # The points of a scene are dealt to several tests, so that workers can share them.
 _SHARES = 8
-_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60}
+_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60, DRACUT: 65}
 _MEMORY = "/var/cache/kernward"
 _ALWAYS_LOST = {"/var/lib/kernward/lock"}
 
@@ -76,14 +77,15 @@ def _stopped(replay: Replay, point: int, *, loses: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("fifth", [1, 2, 3, 4])
-def test_stopped_inside_the_real_tools(replay_of: ReplayOf, fifth: int) -> None:
-    """The writes of dkms, make, gcc and mkinitramfs count as well; nothing is a stand-in."""
-    replay = replay_of(EXCHANGED)
-    with begun_scene(EXCHANGED) as host:
+@pytest.mark.parametrize("scene", [EXCHANGED, DRACUT], ids=lambda scene: scene.name)
+def test_stopped_inside_the_real_tools(replay_of: ReplayOf, scene: Scene, fifth: int) -> None:
+    """The writes of dkms, make, gcc and the maker of images count as well; nothing is a stand-in."""
+    replay = replay_of(scene)
+    with begun_scene(scene) as host:
         done = plug.run(host, Plug(), repair_argv(host), with_all=True)
         assert done.returncode == 0, done.output
         point = len(plug.calls(host)) * fifth // 5
-    with begun_scene(EXCHANGED) as host:
+    with begun_scene(scene) as host:
         before = disk(host)
         done = plug.run(host, plug.pulled_at(point), repair_argv(host), with_all=True)
         assert done.returncode == plug.KILLED, done.output
