@@ -44,6 +44,8 @@ SHARED_BY = {
     "initramfs_tools": {"update_initramfs"},
     "update_initramfs": {"initramfs"},
     "dracut": {"initramfs", "initramfs_expected", "initramfs_swap", "update_initramfs"},
+    # Files of akmods' packages lie among those of dkms.
+    "module_places": {"akmods"},
     # Written here, read there.
     "guards": {"guard_files"},
     # One program makes the index that the other ones search.

@@ -54,6 +54,7 @@ from kernward.tools.dkms_swap import Replacement
 from kernward.tools.initramfs import NotRebuilt
 from kernward.tools.retry import until_free
 from kernward.tools.run import Command, Completed, OnLine, Run
+from kernward.working import at_work
 
 _TAIL = 12
 _Ended = Union[Done, Failed]
@@ -531,13 +532,13 @@ def _ending(code: int) -> str:
 
 def _wait_for_packages(bench: _Bench, on_line: OnLine) -> None:
     """Nothing is put in place while a package transaction runs: its hooks may be at the same."""
-
-    def busy() -> Optional[str]:
-        holder = bench.machine.packages.busy()
-        return holder.reason if isinstance(holder, Unknown) else holder
-
     limit_s = bench.machine.limits.lock_timeout_s
-    holder = until_free(busy, limit_s, lambda each: on_line(f"waiting for {each}"), bench.stopping)
+    holder = until_free(
+        lambda: at_work(bench.machine),
+        limit_s,
+        lambda each: on_line(f"waiting for {each}"),
+        bench.stopping,
+    )
     if holder is not None:
         raise LockHeldError(f"the package manager is at work: {holder}", "repeat when it is done")
 

@@ -33,7 +33,7 @@ from kernward.scheduling import Around, Scheduler
 from kernward.service import Parts, Service
 from kernward.settings import Chosen, check_window, read_texts, settings_of
 from kernward.standing import Hands, Standing
-from kernward.tools import journal
+from kernward.tools import akmods, journal
 from kernward.tools.announce import MOTD
 from kernward.tools.boot_default import REMEMBERED
 from kernward.tools.bus_connection import Connection
@@ -246,7 +246,7 @@ def _write(root: Root, status: Status) -> None:
 
 
 def _busy(root: Root) -> str:
-    holder = family.busy(root)
+    holder = family.busy(root) or akmods.busy(root)
     # A lock that cannot be looked at must not put a look off for ever; a repair asks again itself.
     return holder if isinstance(holder, str) else ""
 

@@ -46,6 +46,7 @@ from kernward.core.package_words import words_of
 from kernward.core.policy import Policy
 from kernward.machine import Machine, initramfs_entries
 from kernward.tools import (
+    akmods,
     bootloader,
     dkms,
     dkms_key,
@@ -125,6 +126,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_tool=machine.initramfs_tool,
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
+        akmods=akmods.read_akmods(root, known),
         signing_key=_signing_key(machine, trust),
         repositories=repositories.read_enabled(root) if host.words.dkms_needs else None,
     )

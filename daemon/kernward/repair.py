@@ -6,10 +6,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Optional
 
 from kernward.actions import clean_leftovers
-from kernward.core.facts import Unknown
 from kernward.core.outcomes import Report
 from kernward.core.policy import Policy
 from kernward.core.steps import Plan
@@ -19,6 +17,7 @@ from kernward.execute import Observer
 from kernward.machine import Machine
 from kernward.tools.own_lock import OwnLock
 from kernward.tools.retry import until_free
+from kernward.working import at_work
 
 
 def repair_host(
@@ -74,11 +73,6 @@ def _alone(
 ) -> Iterator[None]:
     """``finish``: what one types after a package manager's run that was interrupted."""
     lock, limit_s = OwnLock(machine.root), machine.limits.lock_timeout_s
-
-    def busy() -> Optional[str]:
-        holder = machine.packages.busy()
-        return f"{holder.what}: {holder.reason}" if isinstance(holder, Unknown) else holder
-
     with lock.held():
         try:
             holder = until_free(lock.take, limit_s, on_wait, stopping)
@@ -89,7 +83,7 @@ def _alone(
             ) from error
         if holder is not None:
             raise LockHeldError(f"{holder} is at work here", "wait for it, then try again")
-        holder = until_free(busy, limit_s, on_wait, stopping)
+        holder = until_free(lambda: at_work(machine), limit_s, on_wait, stopping)
         if holder is not None:
             raise LockHeldError(
                 f"the package manager is at work: {holder}",

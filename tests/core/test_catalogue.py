@@ -60,8 +60,9 @@ WARN = [
     "kernel-unsupported",
     "map-unusable",
     "fallback-unsound",
+    "akmod-failed",
 ]
-INFO = ["image-missing", "leftover-tree", "unguarded"]
+INFO = ["akmod-missing", "image-missing", "leftover-tree", "unguarded"]
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,17 @@ def test_the_look_that_counts_is_taken_after_the_wait(unsound: Path) -> None:
     assert report.verdict.state is State.OPEN
 
 
+def test_akmods_at_work_is_waited_for(unsound: Path) -> None:
+    write_files(unsound, {"/run/akmods/akmods.lock": ""})
+    waited: list[str] = []
+    with (unsound / "run/akmods/akmods.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(LockHeldError, match="akmods"):
+            repaired(unsound, {}, on_wait=waited.append)
+    assert waited == ["akmods"]
+    assert content(unsound, INSTALLED) == TRUNCATED
+
+
 def test_a_lock_that_cannot_be_made_is_an_error_with_its_place(unsound: Path) -> None:
     (unsound / "var/lib/kernward").write_text("in the way")
     with pytest.raises(KernwardError, match=r"cannot take the lock .*kernward") as caught:

@@ -295,6 +295,21 @@ def test_a_weak_link_makes_the_module_weakly_installed_for_that_kernel(tmp_path:
     assert weak.built == own.built
 
 
+def test_a_file_of_akmods_is_none_that_dkms_installed(tmp_path: Path) -> None:
+    """Of the same name, in a package's folder; ours to judge and to replace is neither."""
+    root = _put(
+        tmp_path,
+        {
+            "etc/os-release": "ID=fedora\n",
+            **_installed(),
+            "usr/src/akmods/m-kmod.latest": "",
+            f"lib/modules/{K}/extra/m/m.ko": "",
+        },
+    )
+    ((name, path),) = _only_build(root).installed
+    assert (name, path) == ("m", f"/lib/modules/{K}/extra/m.ko")
+
+
 def test_an_original_module_is_told_and_is_no_version(tmp_path: Path) -> None:
     original = f"var/lib/dkms/m/original_module/{K}/x86_64/m.ko"
     assert _only_build(_debian(tmp_path, {**_installed(), original: ""})).original_module
@@ -638,6 +653,14 @@ def test_the_way_to_force_a_rebuild_follows_the_version(
 ) -> None:
     root = _put(tmp_path, {"usr/sbin/dkms": SCRIPTS[version]})
     assert read_tool(root, _no_run) == DkmsTool(version, rebuild, heals_itself=False)
+
+
+def test_without_the_hook_no_dkms_heals_itself(tmp_path: Path) -> None:
+    """As on rpm systems: upstream's files for these have one for kernel-install, and no other."""
+    script = 'dkms_preinst() { :; }\necho "dkms-3.2.2"\n'
+    hooks = {"usr/lib/kernel/install.d/40-dkms.install": "dkms kernel_postinst\n"}
+    found = read_tool(_put(tmp_path, {"usr/sbin/dkms": script, **hooks}), _no_run)
+    assert found == DkmsTool("3.2.2", ForcedRebuild.FORCE, heals_itself=False)
 
 
 @pytest.mark.parametrize(("version", "heals"), [("3.0.10", False), ("3.2.2", True)])

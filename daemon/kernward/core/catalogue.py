@@ -160,6 +160,21 @@ KINDS: Mapping[str, Kind] = {
         "modprobe finds modules through modules.dep only. {detail}",
         "kernward repair runs depmod for {kernel}.",
     ),
+    # ------------------------------------------------------------ akmods
+    "akmod-failed": Kind(
+        WARN,
+        "akmods could not build {module} for {kernel}",
+        "It is not dkms's, so nothing of it is judged or repaired here; when that kernel boots, "
+        "whatever needs the module finds none. An akmods of 0.5.4 or older does not try again. {detail}",
+        "Read {detail_path}; when its cause is mended: "
+        "akmods --force --kernels {kernel} --akmod {module}",
+    ),
+    "akmod-missing": Kind(
+        INFO,
+        "akmods has not built {module} for {kernel}",
+        "It builds after a kernel was installed, and at the latest when that kernel boots. {detail}",
+        "Nothing, or at once: akmods --kernels {kernel} --akmod {module}",
+    ),
     # ------------------------------------------------------------ boot
     "initramfs-missing-module": Kind(
         HOLD,

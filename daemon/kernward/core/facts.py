@@ -521,6 +521,15 @@ class DkmsTool:
     heals_itself: bool
 
 
+@dataclass(frozen=True)
+class Akmod:
+    """What akmods builds besides, and for which kernels it did. ``failed``: kernel → its log."""
+
+    name: str
+    built: frozenset[KernelRelease]
+    failed: Mapping[KernelRelease, str]
+
+
 # ---- the host
 
 
@@ -628,6 +637,7 @@ class Inventory:
     initramfs_tool: InitramfsTool
     initramfs_entries: frozenset[str] = frozenset()
     unknowns: tuple[Unknown, ...] = ()
+    akmods: Union[tuple[Akmod, ...], Unknown] = ()
     # Read only where modules have to be signed; None, too, where dkms does not sign.
     signing_key: Union[SigningKey, Unknown, None] = None
     # Read only where dkms has to come from repositories that may be switched off.

@@ -12,6 +12,7 @@ from kernward.core.catalogue import KINDS
 from kernward.core.doctor import Requirement
 from kernward.core.facts import (
     SECOND_NS,
+    Akmod,
     BuildLog,
     DepmodIndex,
     DkmsBuild,
@@ -49,6 +50,7 @@ def inventory_dict(inventory: Inventory) -> Json:
         "host": _host(inventory),
         "kernels": [_kernel(each, inventory) for each in inventory.kernels],
         "modules": [_module(each) for each in _tuple(inventory.modules)],
+        "akmods": [_akmod(each) for each in _tuple(inventory.akmods)],
         "unknown": [_unknown(each) for each in blind_spots(inventory)],
     }
 
@@ -142,6 +144,16 @@ def explain_dict(code: str) -> Json:
         "summary": open_text(kind.summary),
         "explanation": open_text(kind.explanation),
         "next_step": open_text(kind.next_step),
+    }
+
+
+def _akmod(akmod: Akmod) -> Json:
+    return {
+        "name": akmod.name,
+        "built": [str(each) for each in sorted(akmod.built)],
+        "failed": [
+            {"kernel": str(kernel), "log": log} for kernel, log in sorted(akmod.failed.items())
+        ],
     }
 
 

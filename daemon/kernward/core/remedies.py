@@ -52,6 +52,8 @@ REMEDIES: Mapping[str, Remedy] = {
     "could-not-look": Remedy.BY_HAND,
     "map-unusable": Remedy.BY_HAND,
     "space-low": Remedy.BY_HAND,
+    "akmod-failed": Remedy.BY_HAND,
+    "akmod-missing": Remedy.NONE,
     "premature-build": Remedy.NONE,
     "fallback-unsound": Remedy.NONE,
     "image-missing": Remedy.NONE,

@@ -49,9 +49,10 @@ def blind_spots(inventory: Inventory) -> Iterator[Unknown]:
     """Everything that could not be looked at, wherever it stands."""
     yield from inventory.unknowns
     for kernel in inventory.kernels:
-        parts = (kernel.config, kernel.headers, kernel.index, kernel.initramfs)
-        yield from _unknown_among(*parts, kernel.packages, kernel.events)
-    yield from _unknown_among(inventory.modules, inventory.dkms, inventory.loaded, inventory.trust)
+        own = (kernel.config, kernel.headers, kernel.index, kernel.initramfs)
+        yield from _unknown_among(*own, kernel.packages, kernel.events)
+    parts = (inventory.modules, inventory.dkms, inventory.loaded, inventory.trust)
+    yield from _unknown_among(*parts, inventory.akmods)
 
 
 def _unknown_among(*parts: object) -> Iterator[Unknown]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from kernward.core.facts import KernelRelease
+from kernward.tools import akmods
 from kernward.tools.root import Root
 
 MODULE_SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
@@ -60,6 +61,8 @@ class ModulePlaces:
         self._rule = rule
         self._listed: dict[KernelRelease, dict[str, str]] = {}
         self._folder_names: dict[str, frozenset[str]] = {}
+        # Files of its packages, whatever they are called, are none that dkms has installed.
+        self._akmods = akmods.names(root)
 
     def installed(self, kernel: KernelRelease, file_name: str, wished: str) -> str:
         """Where a built file is installed, or else where it ought to be.
@@ -119,9 +122,13 @@ class ModulePlaces:
     def _out_of_tree(self, kernel: KernelRelease) -> dict[str, str]:
         if kernel not in self._listed:
             listed: dict[str, str] = {}
+            foreign = tuple(
+                f"{self._modules_folder}/{kernel}/extra/{each}/" for each in self._akmods
+            )
             for part in _OUT_OF_TREE:
                 for path in self._files(f"{self._modules_folder}/{kernel}/{part}"):
-                    listed.setdefault(posixpath.basename(path), path)
+                    if not path.startswith(foreign):
+                        listed.setdefault(posixpath.basename(path), path)
             self._listed[kernel] = listed
         return self._listed[kernel]
 

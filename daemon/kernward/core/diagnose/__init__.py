@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernward.core.diagnose import (
+    akmods,
     bootable,
     buildable,
     built,
@@ -33,7 +34,7 @@ def diagnose(inventory: Inventory, policy: Policy) -> tuple[Finding, ...]:
         if subject.kernel.release not in concerned:
             own = _as_fallback(subject, own)
         found += own
-    for each in host.rule(inventory, policy):
+    for each in (*host.rule(inventory, policy), *akmods.rule(inventory, policy)):
         elsewhere = each.kernel is not None and each.kernel not in concerned
         found += _lowered([each]) if elsewhere else [each]
     return tuple(dict.fromkeys(found))

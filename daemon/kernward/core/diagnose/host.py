@@ -34,15 +34,16 @@ def _selected(inventory: Inventory, policy: Policy) -> Iterator[Kernel]:
 
 def _blind_spots(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
     troubles = [*inventory.unknowns]
-    troubles += [each for each in (inventory.modules, inventory.dkms) if isinstance(each, Unknown)]
+    parts = (inventory.modules, inventory.dkms, inventory.akmods)
+    troubles += [each for each in parts if isinstance(each, Unknown)]
     if isinstance(inventory.trust, Unknown):
         troubles.append(inventory.trust)
     for trouble in troubles:
         yield _could_not_look(trouble)
     for kernel in _selected(inventory, policy):
         if kernel.bootable:
-            parts = (kernel.packages, kernel.events, kernel.headers, kernel.index, kernel.config)
-            for part in parts:
+            own = (kernel.packages, kernel.events, kernel.headers, kernel.index, kernel.config)
+            for part in own:
                 if isinstance(part, Unknown):
                     yield _could_not_look(part, kernel)
             crcs = getattr(kernel.headers, "crcs", None)
