@@ -53,6 +53,7 @@ from kernward.tools import (
     dkms_tree,
     kernel_files,
     kmod,
+    labels,
     repositories,
     secureboot,
     toolchain,
@@ -127,6 +128,7 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
         initramfs_entries=entries if isinstance(entries, frozenset) else frozenset(),
         unknowns=tuple(unknowns),
         akmods=akmods.read_akmods(root, known),
+        selinux=labels.read_selinux(root),
         signing_key=_signing_key(machine, trust),
         repositories=repositories.read_enabled(root) if host.words.dkms_needs else None,
     )

@@ -25,6 +25,7 @@ from kernward.core.facts import (
     InitramfsTool,
     KernelRelease,
     Room,
+    SELinux,
     Toolchain,
     Trust,
     Unknown,
@@ -135,6 +136,32 @@ def test_the_repositories_that_dkms_comes_from(
     changes = {} if dkms else {"dkms": None}
     told = unmet(an_inventory(words=EL9, repositories=repositories, **changes))
     assert [(each.what, each.mark, each.next_step) for each in told] == expected
+
+
+@pytest.mark.parametrize(
+    ("selinux", "mark", "words"),
+    [
+        (SELinux(enforcing=True, has_restorecon=True), Mark.OK, "enforcing; repairs keep"),
+        (SELinux(enforcing=False, has_restorecon=True), Mark.OK, "permissive; repairs keep"),
+        (SELinux(DARK, has_restorecon=True), Mark.OK, "on (/dark: Permission denied)"),
+        (
+            SELinux(enforcing=True, has_restorecon=False),
+            Mark.NOTE,
+            "dnf install policycoreutils",
+        ),
+    ],
+)
+def test_selinux_is_told_where_it_is_on(selinux: SELinux, mark: Mark, words: str) -> None:
+    inventory = an_inventory(words=EL9, repositories=BOTH, selinux=selinux)
+    told = examine(inventory, Policy(), is_root=True)
+    (line,) = [each for each in told if each.what == "SELinux"]
+    assert line.mark is mark
+    assert words in f"{line.found} {line.next_step}"
+
+
+def test_where_selinux_is_off_it_is_not_mentioned() -> None:
+    told = examine(an_inventory(), Policy(), is_root=True)
+    assert [each for each in told if each.what == "SELinux"] == []
 
 
 def test_headers_are_named_after_the_image_that_is_there() -> None:

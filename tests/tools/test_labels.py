@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fakes import write_files
-from kernward.core.facts import KernelRelease
+from kernward.core.facts import KernelRelease, SELinux, Unknown
 from kernward.errors import ToolMissingError
 from kernward.tools import atomic, initramfs_hook, initramfs_swap, labels, trusted
 from kernward.tools.initramfs import BuiltImage
@@ -179,6 +179,24 @@ def host(folder: Path, *files: str) -> Root:
 
 
 ON = "sys/fs/selinux/enforce"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"/usr/sbin/restorecon": ""}, None),
+        ({f"/{ON}": "1", "/usr/sbin/restorecon": ""}, SELinux(enforcing=True, has_restorecon=True)),
+        ({f"/{ON}": "0"}, SELinux(enforcing=False, has_restorecon=False)),
+        (
+            {f"/{ON}/folder": ""},
+            SELinux(Unknown(f"/{ON}", "not a regular file"), has_restorecon=False),
+        ),
+    ],
+)
+def test_how_selinux_stands(tmp_path: Path, files: dict[str, str], expected: object) -> None:
+    write_files(tmp_path, files)
+    assert labels.read_selinux(Root(tmp_path)) == expected
 
 
 def test_the_policy_is_asked_about_new_files(tmp_path: Path) -> None:

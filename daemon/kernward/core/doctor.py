@@ -47,6 +47,7 @@ def examine(inventory: Inventory, policy: Policy, *, is_root: bool) -> tuple[Req
         _initramfs(inventory),
         *_ranges(inventory, policy),
         _trust(inventory),
+        *_selinux(inventory),
     )
 
 
@@ -176,3 +177,19 @@ def _why_not_known(inventory: Inventory) -> str:
     parts = (key, getattr(key, "identity", None), getattr(trust, "enrolled", None))
     unseen = next((each for each in parts if isinstance(each, Unknown)), None)
     return f" ({unseen.what}: {unseen.reason})" if unseen else ""
+
+
+def _selinux(inventory: Inventory) -> Iterator[Requirement]:
+    """A line only where it is on: what a repair replaces keeps its label, with or without help."""
+    seen = inventory.selinux
+    if seen is None:
+        return
+    state = "enforcing" if seen.enforcing is True else "permissive"
+    if isinstance(seen.enforcing, Unknown):
+        state = f"on ({seen.enforcing.what}: {seen.enforcing.reason})"
+    if seen.has_restorecon:
+        yield Requirement("SELinux", Mark.OK, f"{state}; repairs keep the labels of files")
+    else:
+        found = f"{state}; without restorecon a new module is labelled as its folder is"
+        words = inventory.host.words
+        yield Requirement("SELinux", Mark.NOTE, found, words.to_install(words.labelling))

@@ -11,10 +11,12 @@ import enum
 import functools
 import re
 from collections.abc import Mapping
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from kernward.core.nouns import dataclass, field
-from kernward.core.package_words import PackageWords
+
+if TYPE_CHECKING:
+    from kernward.core.package_words import PackageWords
 
 SECOND_NS = 1_000_000_000
 
@@ -585,6 +587,14 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class SELinux:
+    """A policy is loaded. ``has_restorecon``: what knows that policy's labels is installed."""
+
+    enforcing: Union[bool, Unknown]
+    has_restorecon: bool
+
+
+@dataclass(frozen=True)
 class SigningKey:
     """The key that dkms signs with. ``identity`` None: it is not made yet.
 
@@ -638,6 +648,7 @@ class Inventory:
     initramfs_entries: frozenset[str] = frozenset()
     unknowns: tuple[Unknown, ...] = ()
     akmods: Union[tuple[Akmod, ...], Unknown] = ()
+    selinux: Optional[SELinux] = None
     # Read only where modules have to be signed; None, too, where dkms does not sign.
     signing_key: Union[SigningKey, Unknown, None] = None
     # Read only where dkms has to come from repositories that may be switched off.

@@ -51,6 +51,8 @@ class PackageWords:
     naming: Naming
     # Asked for along with a compiler: objtool of kernels up to 5.15 wants libelf's own headers.
     with_compiler: tuple[str, ...] = ()
+    # What brings restorecon.
+    labelling: str = "policycoreutils"
     # Where packages of the distribution do not have dkms.
     dkms_needs: tuple[Repository, ...] = ()
 
@@ -135,21 +137,21 @@ class PackageWords:
     def _kernel_name(self, release: str) -> str:
         if self.naming is Naming.SUSE:
             return f"kernel-{release.rpartition('-')[2]}"
-        return next((name for name, mark in _RED_HAT_KERNELS if mark.search(release)), "kernel")
+        return next((name for name, mark in _RED_HAT_KERNELS if re.search(mark, release)), "kernel")
 
 
 # Release names of Red Hat's family that are not the plain kernel's. Since EL9 a variant stands behind
 # a plus sign; the real-time kernel of EL8, Oracle's and CentOS's own are told by their release.
 _RED_HAT_KERNELS = (
     *(
-        (f"kernel-{name}", re.compile(rf"\+{name}$"))
+        (f"kernel-{name}", rf"\+{name}$")
         for name in ("rt-debug", "64k-debug", "rt-64k-debug", "rt-64k", "rt", "64k", "debug")
     ),
-    ("kernel-zfcpdump", re.compile(r"\+zfcpdump$")),
-    ("kernel-rt", re.compile(r"\.rt\d+\.")),
-    ("kernel-uek", re.compile(r"\.el\d+uek\.")),
-    ("kernel-plus", re.compile(r"\.centos\.plus\.")),
-    ("kernel-lt", re.compile(r"\.elrepo\.")),
+    ("kernel-zfcpdump", r"\+zfcpdump$"),
+    ("kernel-rt", r"\.rt\d+\."),
+    ("kernel-uek", r"\.el\d+uek\."),
+    ("kernel-plus", r"\.centos\.plus\."),
+    ("kernel-lt", r"\.elrepo\."),
 )
 
 

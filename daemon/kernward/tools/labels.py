@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional, Union
 
+from kernward.core.facts import SELinux, Unknown
 from kernward.errors import KernwardError
 from kernward.tools.root import Root
 
@@ -29,6 +30,21 @@ _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODATA, errno.ENOTSUP, errno.EPERM,
 # Besides: a label of a mounted root's policy that the one loaded here does not know. The kernel's own
 # choice stays then; a file without the best label is worth more than none.
 _CANNOT_SET = (*_NONE, errno.EINVAL, errno.EROFS)
+
+
+def read_selinux(root: Root) -> Optional[SELinux]:
+    """How SELinux stands there; None where it is off, or nothing runs there."""
+    try:
+        if not root.exists(_SELINUX_ON):
+            return None
+        enforcing: Union[bool, Unknown] = root.read_text(_SELINUX_ON).strip() == "1"
+    except OSError as error:
+        enforcing = Unknown(_SELINUX_ON, error.strerror or str(error))
+    return SELinux(enforcing, _restorecon(root) is not None)
+
+
+def _restorecon(root: Root) -> Optional[str]:
+    return next((each for each in _RESTORECON if root.exists(each)), None)
 
 
 def keep(new: Union[str, int], path: str) -> None:
@@ -67,7 +83,7 @@ def as_policy_says(root: Root, run: Run, paths: Sequence[str]) -> Optional[str]:
 
     Nothing happens where SELinux is off or restorecon is not installed.
     """
-    program = next((each for each in _RESTORECON if root.exists(each)), None)
+    program = _restorecon(root)
     if program is None or not paths or not root.exists(_SELINUX_ON):
         return None
     from kernward.tools.run import Command  # noqa: PLC0415 - slow to import, seldom needed
