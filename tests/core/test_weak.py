@@ -12,6 +12,7 @@ from builders import (
     OLD,
     K,
     a_build,
+    a_conf,
     a_dkms_module,
     a_kernel,
     a_map,
@@ -92,6 +93,12 @@ def test_it_is_told_whose_file_it_is_and_how_to_be_rid_of_such_links() -> None:
         ("grep System.map in genconfig.sh", "source"),
     ]
     assert f'NO_WEAK_MODULES="yes" in /etc/dkms/{MODULE}.conf' in told.next_step
+
+
+def test_nobody_is_told_to_set_what_is_set() -> None:
+    module = replace(weakly(READS), conf=a_conf(no_weak_modules=True))
+    told = by_code(diagnose(looked(module), Policy()))["weak-link"]
+    assert told.next_step == f"kernward repair builds {MODULE} for {K} itself."
 
 
 @pytest.mark.parametrize("scan", [READS, UNCLEAR])

@@ -295,6 +295,24 @@ def test_a_weak_link_makes_the_module_weakly_installed_for_that_kernel(tmp_path:
     assert weak.built == own.built
 
 
+def test_a_weak_link_of_suse_s_keeps_the_folder_that_it_points_into(tmp_path: Path) -> None:
+    other = "6.4.0-150600.23.47-default"
+    link = f"lib/modules/{other}/weak-updates/updates/m.ko.zst"
+    root = _put(
+        tmp_path,
+        {
+            "etc/os-release": "ID=sles\nID_LIKE=suse\n",
+            **_installed(files="m.ko.zst"),
+            f"lib/modules/{K}/updates/m.ko.zst": "",
+            link: f"-> /lib/modules/{K}/updates/m.ko.zst",
+        },
+    )
+    (module,) = _modules(root)
+    own, weak = module.builds
+    assert own.installed == (("m", f"/lib/modules/{K}/updates/m.ko.zst"),)
+    assert (weak.state, weak.installed) == (DkmsState.INSTALLED_WEAK, (("m", f"/{link}"),))
+
+
 def test_a_file_of_akmods_is_none_that_dkms_installed(tmp_path: Path) -> None:
     """Of the same name, in a package's folder; ours to judge and to replace is neither."""
     root = _put(

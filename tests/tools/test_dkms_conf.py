@@ -139,8 +139,9 @@ def test_autoinstall_of_real_packages(package: str) -> None:
 def test_autoinstall_no_is_a_yes_before_dkms_3_1_7(
     tmp_path: Path, *, value: str, no_means_no: bool, expected: bool
 ) -> None:
-    conf = _read(tmp_path, f'AUTOINSTALL="{value}"\n', no_means_no=no_means_no)
-    assert conf.autoinstall is expected
+    text = f'AUTOINSTALL="{value}"\nNO_WEAK_MODULES="{value}"\n'
+    conf = _read(tmp_path, text, no_means_no=no_means_no)
+    assert (conf.autoinstall, conf.no_weak_modules) == (expected, expected)
 
 
 def test_a_directive_outside_of_conditions_is_read_beside_one_inside(tmp_path: Path) -> None:

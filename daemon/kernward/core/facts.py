@@ -385,6 +385,7 @@ class DkmsConf:
     post_install: str
     remake_initrd: bool
     unreadable: tuple[str, ...] = ()
+    no_weak_modules: bool = False
 
 
 class MapReading(enum.Enum):

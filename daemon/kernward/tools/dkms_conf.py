@@ -40,6 +40,7 @@ _SCALARS = (
     "PRE_BUILD",
     "POST_INSTALL",
     "REMAKE_INITRD",
+    "NO_WEAK_MODULES",
 )
 _PER_MODULE = (
     "BUILT_MODULE_NAME",
@@ -60,7 +61,7 @@ def read_conf(
 ) -> Union[DkmsConf, Unknown]:
     """Read a dkms.conf, then each file of ``overrides`` over it, in that order.
 
-    ``no_means_no``: AUTOINSTALL="no" is a no, as from dkms 3.1.7 on; before, any text is a yes.
+    ``no_means_no``: AUTOINSTALL="no" (and so on) is a no, as from dkms 3.1.7 on; before, any text is a yes.
     A directive in ``unreadable`` has the value "", and ``modules`` then holds only what is certain.
     Variables that dkms sets (kernelver, kernel_source_dir, dkms_tree …) stay ``${name}``.
     """
@@ -148,7 +149,7 @@ def _conf(inside: str, directives: _Directives, *, no_means_no: bool) -> DkmsCon
     scalars = {name: directives.scalar(name) for name in _SCALARS}
     modules = _modules(directives, scalars["PACKAGE_NAME"])
     depends = directives.array("BUILD_DEPENDS").values()
-    autoinstall = scalars["AUTOINSTALL"]
+    autoinstall, no_weak = scalars["AUTOINSTALL"], scalars["NO_WEAK_MODULES"]
     return DkmsConf(
         path=inside,
         package_name=scalars["PACKAGE_NAME"],
@@ -164,6 +165,7 @@ def _conf(inside: str, directives: _Directives, *, no_means_no: bool) -> DkmsCon
         pre_build=scalars["PRE_BUILD"],
         post_install=scalars["POST_INSTALL"],
         remake_initrd=scalars["REMAKE_INITRD"][:1] in ("y", "Y"),
+        no_weak_modules=bool(no_weak) and not (no_means_no and no_weak.lower() == "no"),
         unreadable=tuple(sorted(directives.unreadable)),
     )
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 from kernward.core.diagnose.sound import content_is_proven, judged_files
 from kernward.core.diagnose.subject import Subject
-from kernward.core.facts import DkmsState, MapReading
+from kernward.core.facts import DkmsConf, DkmsState, MapReading
 from kernward.core.findings import Evidence, Finding, Severity
+from kernward.core.nouns import replace
 
 
 def rule(subject: Subject) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def rule(subject: Subject) -> Iterator[Finding]:
         Evidence(f"a link to the file of {build.weak_from}", each.path)
         for each in judged_files(subject)
     )
-    yield subject.finding(
+    found = subject.finding(
         "weak-link",
         f"It was built for {build.weak_from}. {reading}",
         *links,
@@ -40,3 +41,9 @@ def rule(subject: Subject) -> Iterator[Finding]:
         severity=Severity.HOLD if is_known else Severity.WARN,
         uncertain=not is_known,
     )
+    conf = subject.module.conf
+    if isinstance(conf, DkmsConf) and conf.no_weak_modules:
+        # Told already: this link was made when the kernel came, and dkms was not asked.
+        step = f"kernward repair builds {subject.module.name} for {subject.kernel.release} itself."
+        found = replace(found, next_step=step)
+    yield found
