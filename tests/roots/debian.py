@@ -43,7 +43,7 @@ class Release:
     """One Debian release: its suite, its dkms, and where its Python finds what kernward needs.
 
     ``from_pypi`` are wheels for ``python`` that the release has no package for; ``modules`` are
-    packages of the release itself that scenarios may install.
+    packages of the release itself that scenarios may install; ``options`` are mmdebstrap's.
     """
 
     suite: str
@@ -52,17 +52,20 @@ class Release:
     packages: tuple[str, ...] = ()
     from_pypi: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     def bare(self) -> Path:
         """The root: dkms, a compiler, an initramfs tool and Python; no kernel. About a minute."""
         made_from = cache.key(
-            _RECIPE, self.suite, *self.packages, *self.from_pypi, *_INCLUDED, *OPTIONS, _UNAME
+            *(_RECIPE, self.suite, *self.packages, *self.from_pypi),
+            *(*_INCLUDED, *OPTIONS, *self.options, _UNAME),
         )
         return cache.entry(f"{self.suite}-bare", made_from, self._make) / "tree"
 
     def _make(self, into: Path) -> None:
         included = ",".join((*_INCLUDED, *self.packages))
-        argv = ["mmdebstrap", "--mode=root", "--variant=apt", *OPTIONS, f"--include={included}"]
+        argv = ["mmdebstrap", "--mode=root", "--variant=apt", *OPTIONS, *self.options]
+        argv += [f"--include={included}"]
         # The package lists stay: the kernels to test with are chosen from them.
         tree = into / "tree"
         argv += ["--skip=cleanup/apt/lists", self.suite, str(tree)]
@@ -92,6 +95,14 @@ BOOKWORM = Release(
     ),
 )
 TRIXIE = Release("trixie", "3.2.2", "3.13", packages=("python3-zstandard",))
+# Of a mirror that was not looked at for a while. No kernels of its own are made packages of.
+TESTING = Release(
+    "testing",
+    "3.2.2",
+    "3.14",
+    packages=("python3-zstandard",),
+    options=('--aptopt=Acquire::Check-Valid-Until "false"',),
+)
 
 
 def fetched(argv: list[str], target: Path) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from roots import cache, downloads, overlay
-from roots.debian import BOOKWORM, Release
+from roots.debian import BOOKWORM, TESTING, TRIXIE, Release
 from roots.live import LiveRoot
 
-_RECIPE = "1"
+_RECIPE = "2"
 FILES = Path(__file__).with_name("rpm_files")
 _MACHINE_ID = "5e0c0ffee0ddba115eedfacade5ca1ab\n"
 
@@ -42,30 +43,51 @@ clean_requirements_on_remove=True
 best=True
 skip_if_unavailable=False
 """
+_ZYPP_CONF = """[main]
+multiversion = provides:multiversion(kernel)
+multiversion.kernels = latest,latest-1,running
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a family names its kernels, and the packages they come in.
+
+    ``image`` is the package of the image, ``name`` the release name, ``release`` what rpm calls release, ``headers`` the folder of
+    what modules are built with; each has places for version, number and count of rebuilds.
+    """
+
+    spec: str
+    image: str
+    name: str
+    release: str
+    headers: str
 
 
 @dataclass(frozen=True)
 class RpmFamily:
-    """One kind of host: the Debian it is made of, how it calls itself and its kernels.
+    """One kind of host: the Debian it is made of, how it calls itself, and how its kernels.
 
-    ``kernel_suffix`` ends the release names of its kernels; ``spec`` is the layout of their
-    packages.
+    ``packages`` are those of its own programs. ``kernels_of`` is a family whose kernels it uses, if
+    not its own.
     """
 
     suite: str
     base: Release
+    layout: Layout
     os_release: str
-    kernel_suffix: str
-    spec: str
     packages: tuple[str, ...]
+    kernels_of: Optional[RpmFamily] = None
 
     def layers(self) -> tuple[Path, ...]:
         """The root with the family's programs and no kernel, topmost first. Half a minute."""
         bare = self.base.bare()
-        texts = (path.read_text() for path in sorted(FILES.iterdir()) if path.name != self.spec)
+        files = (*FILES.glob("*.install"), FILES / "host-base.spec", FILES / "small.conf")
+        files = (*sorted(files), FILES / "regenerate-initrd-posttrans")
         made_from = cache.key(
             *(_RECIPE, bare.parent.name, self.os_release, *self.packages, *_NOT_THERE),
-            *(_RPM_MACROS, _DNF_CONF, _INSTALL_BASE, *texts),
+            *(_RPM_MACROS, _DNF_CONF, _ZYPP_CONF, _INSTALL_BASE),
+            *(path.read_text() for path in files),
         )
 
         def make(into: Path) -> None:
@@ -86,6 +108,9 @@ class RpmFamily:
             ("etc/rpm/macros.host", _RPM_MACROS),
             ("etc/dnf/dnf.conf", _DNF_CONF),
             ("etc/dnf/vars/releasever", "9\n"),
+            ("etc/zypp/zypp.conf", _ZYPP_CONF),
+            # It is on where it is installed, and wants to make a repository of all that is.
+            ("etc/dnf/libdnf5-plugins/local.conf", "[main]\nname = local\nenabled = 0\n"),
             ("etc/dracut.conf.d/small.conf", (FILES / "small.conf").read_text()),
         ):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,8 +126,22 @@ class RpmFamily:
         if ours.exists():
             ours.rename(plugins / "40-dkms.install")
         (plugins / "40-dkms.install").chmod(0o755)
+        suse = root / "usr/lib/module-init-tools"
+        suse.mkdir()
+        shutil.copy(FILES / "regenerate-initrd-posttrans", suse)
         shutil.copy(FILES / "host-base.spec", root / "root")
         root.shell(_INSTALL_BASE)
+
+
+def _el(release: str) -> Layout:
+    name = f"{{version}}-{{number}}.{release}.x86_64"
+    return Layout(
+        spec="kernel-el.spec",
+        image="kernel-core",
+        name=name,
+        release=f"{{number}}.{release}",
+        headers=f"/usr/src/kernels/{name}",
+    )
 
 
 _DNF = ("rpm", "dnf", "createrepo-c", "dracut", "bzip2")
@@ -110,6 +149,7 @@ _DNF = ("rpm", "dnf", "createrepo-c", "dracut", "bzip2")
 EL9_LIKE = RpmFamily(
     suite="el9",
     base=BOOKWORM,
+    layout=_el("el9"),
     os_release="""NAME="AlmaLinux"
 VERSION="9.6 (Sage Margay)"
 ID="almalinux"
@@ -118,9 +158,55 @@ VERSION_ID="9.6"
 PLATFORM_ID="platform:el9"
 PRETTY_NAME="AlmaLinux 9.6 (Sage Margay)"
 """,
-    kernel_suffix=".el9.x86_64",
-    spec="kernel-el.spec",
     packages=_DNF,
+)
+EL10_LIKE = RpmFamily(
+    suite="el10",
+    base=TRIXIE,
+    layout=_el("el10"),
+    os_release="""NAME="CentOS Stream"
+VERSION="10 (Coughlan)"
+ID="centos"
+ID_LIKE="rhel fedora"
+VERSION_ID="10"
+PLATFORM_ID="platform:el10"
+PRETTY_NAME="CentOS Stream 10 (Coughlan)"
+""",
+    packages=(*_DNF, "pahole"),
+)
+# Newer programs, and a package manager that is written anew. gcc 16 builds for a kernel of gcc 14.
+FEDORA_LIKE = RpmFamily(
+    suite="fedora",
+    base=TESTING,
+    layout=EL10_LIKE.layout,
+    os_release="""NAME="Fedora Linux"
+VERSION="44 (Server Edition)"
+ID=fedora
+VERSION_ID=44
+PLATFORM_ID="platform:f44"
+PRETTY_NAME="Fedora Linux 44 (Server Edition)"
+""",
+    packages=("rpm", "dnf5", "createrepo-c", "dracut", "bzip2", "pahole", "util-linux-extra"),
+    kernels_of=EL10_LIKE,
+)
+SUSE_LIKE = RpmFamily(
+    suite="suse",
+    base=TRIXIE,
+    layout=Layout(
+        spec="kernel-suse.spec",
+        image="kernel-default",
+        name="{version}-{number}-default",
+        release="{number}.{rebuild}",
+        headers="/usr/src/linux-{version}-{number}-obj/x86_64/default",
+    ),
+    os_release="""NAME="SLES"
+VERSION="15-SP7"
+VERSION_ID="15.7"
+PRETTY_NAME="SUSE Linux Enterprise Server 15 SP7"
+ID="sles"
+ID_LIKE="suse"
+""",
+    packages=("rpm", "zypper", "createrepo-c", "dracut", "bzip2", "pahole"),
 )
 
 

@@ -6,8 +6,10 @@ the name in it can be changed: image, modules and headers go by the new one, and
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import lzma
 import os
 import re
 import shutil
@@ -19,21 +21,25 @@ from pathlib import Path
 from roots import cache, kernels, overlay, symbol_map
 from roots.kernels import LATER_IMAGE, MAIN, Archive, Kernels
 from roots.live import LiveRoot
-from roots.rpm_hosts import FILES, RpmFamily
+from roots.rpm_hosts import FILES, Layout, RpmFamily
 
-_RECIPE = "1"
+_RECIPE = "2"
 # A third kernel, newer than the newer one. It has that one's files.
 NEWEST = "newest"
+# One package: what builds as soon as there are headers.
+VENDOR = "vendor"
+_VENDOR_SPEC = "vendor.spec"
 
 
 @dataclass(frozen=True)
 class Named:
-    """A Debian kernel with the release name that it gets, as rpm has it: version and release."""
+    """A Debian kernel with the release name that it gets, what rpm calls it, and its headers."""
 
     debian: str
     name: str
     version: str
     release: str
+    headers: str
 
 
 @dataclass(frozen=True)
@@ -50,82 +56,89 @@ class RpmArchive(Archive):
 
 def archive(family: RpmFamily) -> RpmArchive:
     """The repositories of a family. Made in about a minute from the Debian archive below."""
+    if family.kernels_of is not None:
+        return archive(family.kernels_of)
     debian = kernels.archive(family.base)
     layers = family.layers()
-    spec = (FILES / family.spec).read_text()
-    made_from = cache.key(
-        _RECIPE, debian.path.name, layers[0].parent.name, family.kernel_suffix, spec
-    )
+    specs = ((FILES / each).read_text() for each in (family.layout.spec, _VENDOR_SPEC))
+    recipe = (_RECIPE, debian.path.name, family.base.suite, repr(family.layout), *specs)
     path = cache.entry(
-        f"{family.suite}-archive", made_from, lambda into: _make(family, debian, layers, into)
+        f"{family.suite}-archive",
+        cache.key(*recipe),
+        lambda into: _make(family, debian, layers, into),
     )
     found = json.loads((path / "kernels.json").read_text())
     newest = found.pop("newest")
     return RpmArchive(path, Kernels(**found), newest)
 
 
-def named(debian: str, suffix: str, add: int = 0) -> Named:
-    """What a Debian kernel is called here: ``6.1.0-47-cloud-amd64`` is ``6.1.0-470.el9.x86_64``."""
+def named(debian: str, layout: Layout, add: int = 0, rebuild: int = 1) -> Named:
+    """What a Debian kernel is called: ``6.1.0-47-cloud-amd64`` is ``6.1.0-470.el9.x86_64``."""
     found = re.match(r"(\d+\.\d+\.\d+)[-+](?:deb)?(\d+)", debian)
     assert found, debian
     version, abi = found.groups()
-    length = len(debian) - len(f"{version}-{suffix}")
-    number = int(abi.ljust(length, "0")) + add
-    name = f"{version}-{number}{suffix}"
+    length = len(debian) - len(layout.name.format(version=version, number=""))
+    values = {"version": version, "number": int(abi.ljust(length, "0")) + add, "rebuild": rebuild}
+    name, release, headers = (
+        text.format(**values) for text in (layout.name, layout.release, layout.headers)
+    )
     assert len(name) == len(debian), (debian, name)
-    return Named(debian, name, version, f"{number}{suffix.removesuffix('.x86_64')}")
+    return Named(debian, name, version, release, headers)
 
 
 def _make(family: RpmFamily, debian: Archive, layers: tuple[Path, ...], into: Path) -> None:
     older, newer = debian.kernels.older, debian.kernels.newer
-    suffix = family.kernel_suffix
-    wanted = {
-        MAIN: (named(older, suffix), named(newer, suffix)),
-        NEWEST: (named(newer, suffix, add=1),),
-        LATER_IMAGE: (named(newer, suffix),),
-    }
-    with overlay.fresh(layers) as tree:
+    wanted = (
+        (MAIN, named(older, family.layout)),
+        (MAIN, named(newer, family.layout)),
+        (NEWEST, named(newer, family.layout, add=1)),
+        (LATER_IMAGE, named(newer, family.layout, rebuild=2)),
+    )
+    with overlay.fresh(layers, in_memory=True) as tree:
         root = LiveRoot(tree, debs=None)
-        (root / "root/kernel.spec").write_text((FILES / family.spec).read_text())
-        for folder, kernels_in in wanted.items():
-            for kernel in kernels_in:
-                stage = root / f"root/{folder}-{kernel.name}"
-                _stage(debian.path / MAIN, kernel, stage)
-                if folder == LATER_IMAGE:
-                    _revise(stage / "lib/modules" / kernel.name)
-                _build(root, kernel, f"/root/{stage.name}", f"/root/{folder}")
-                shutil.rmtree(stage)
+        for spec in (family.layout.spec, _VENDOR_SPEC):
+            shutil.copy(FILES / spec, root / "root")
+        for original in (older, newer):
+            _unpack(debian.path / MAIN, original, root / f"root/{original}")
+        for folder, kernel in wanted:
+            stage = root / "root/stage"
+            _stage(root / f"root/{kernel.debian}", kernel, stage)
             if folder == LATER_IMAGE:
-                _remove_but(root / f"root/{folder}", "kernel-core-")
-            root.run("createrepo_c", "--quiet", f"/root/{folder}")
+                _revise(stage / "lib/modules" / kernel.name)
+            _build(root, family.layout.spec, kernel, f"/root/{folder}")
+            shutil.rmtree(stage)
+        _remove_but(root / f"root/{LATER_IMAGE}", family.layout.image)
+        rpmbuild = ("rpmbuild", "--quiet", "-bb", f"/root/{_VENDOR_SPEC}")
+        root.run(
+            *rpmbuild, "--define", "_topdir /root/rpmbuild", "--define", "_rpmdir /root/vendor"
+        )
+        for folder in (MAIN, NEWEST, LATER_IMAGE, VENDOR):
+            root.run("createrepo_c", "--quiet", "--no-database", f"/root/{folder}")
             shutil.copytree(root / f"root/{folder}", into / folder)
-    names = Kernels(older=wanted[MAIN][0].name, newer=wanted[MAIN][1].name)
-    text = json.dumps({**asdict(names), "newest": wanted[NEWEST][0].name})
+    (_, oldest), (_, middle), (_, newest), _ = wanted
+    names = Kernels(older=oldest.name, newer=middle.name)
+    text = json.dumps({**asdict(names), "newest": newest.name})
     (into / "kernels.json").write_text(text)
 
 
-def _stage(debs: Path, kernel: Named, stage: Path) -> None:
-    """The files of one kernel, where the family has them."""
-    unpacked = stage.with_name(f"{stage.name}.unpacked")
-    for package in _packages_of(debs, kernel.debian):
+def _unpack(debs: Path, kernel: str, into: Path) -> None:
+    """The files of a Debian kernel in two folders: modules, and one with all to build with."""
+    unpacked = into / "unpacked"
+    into.mkdir()
+    for package in _packages_of(debs, kernel):
         subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True, timeout=120)
-    (from_modules,) = (*unpacked.glob("lib/modules/*"), *unpacked.glob("usr/lib/modules/*"))
-    modules = stage / "lib/modules" / kernel.name
-    headers = stage / "usr/src/kernels" / kernel.name
-    modules.parent.mkdir(parents=True)
-    from_modules.rename(modules)
-    for name in ("vmlinuz", "System.map", "config"):
-        (unpacked / f"boot/{name}-{kernel.debian}").rename(modules / name)
+    (modules,) = (*unpacked.glob("lib/modules/*"), *unpacked.glob("usr/lib/modules/*"))
     for link in ("build", "source"):
         (modules / link).unlink()
-    (modules / "build").symlink_to(f"/usr/src/kernels/{kernel.name}")
-    (modules / "source").symlink_to("build")
-    for folder in ("updates", "weak-updates"):
-        (modules / folder).mkdir()
-    _stage_headers(unpacked, kernel, headers)
-    symvers = (headers / "Module.symvers").read_bytes()
-    (modules / "symvers.gz").write_bytes(gzip.compress(symvers, 1, mtime=0))
-    _rename(stage, kernel)
+    for name in ("vmlinuz", "System.map", "config"):
+        (unpacked / f"boot/{name}-{kernel}").rename(modules / name)
+    for packed in modules.rglob("*.ko.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+        packed.unlink()
+    modules.rename(into / "modules")
+    _join_headers(unpacked, kernel, into / "headers")
+    symvers = (into / "headers/Module.symvers").read_bytes()
+    (into / "modules/symvers.gz").write_bytes(gzip.compress(symvers, 1, mtime=0))
     shutil.rmtree(unpacked)
 
 
@@ -139,60 +152,80 @@ def _packages_of(debs: Path, kernel: str) -> Iterator[Path]:
     yield from (*debs.glob(f"linux-kbuild-{abi}_*.deb"), *debs.glob(f"linux-kbuild-{series}_*.deb"))
 
 
-def _stage_headers(unpacked: Path, kernel: Named, target: Path) -> None:
+def _join_headers(unpacked: Path, kernel: str, into: Path) -> None:
     """One build tree of the three folders that Debian keeps it in."""
     (common,) = unpacked.glob("usr/src/linux-headers-*-common")
-    (own,) = unpacked.glob(f"usr/src/linux-headers-{kernel.debian}")
+    (own,) = unpacked.glob(f"usr/src/linux-headers-{kernel}")
     (kbuild,) = unpacked.glob("usr/lib/linux-kbuild-*")
-    target.parent.mkdir(parents=True)
     for link in ("scripts", "tools"):
         (common / link).unlink()
         (own / link).unlink()
         (kbuild / link).rename(common / link)
+    for architecture in (common / "arch").iterdir():
+        if architecture.is_dir() and architecture.name != "x86":
+            shutil.rmtree(architecture)
     # The common folder has the Makefile, and the other one only includes it.
     (own / "Makefile").unlink()
-    common.rename(target)
-    shutil.copytree(own, target, symlinks=True, dirs_exist_ok=True)
+    # Debian names the very compiler, which is the default one of its release.
+    variables = own / ".kernelvariables"
+    variables.write_text(re.sub(r"gcc-\d+$", "gcc", variables.read_text(), flags=re.MULTILINE))
+    # 12's says the upstream version, and its .kernelvariables overrule that.
+    (own / "include/config/kernel.release").write_text(f"{kernel}\n")
+    common.rename(into)
+    shutil.copytree(own, into, symlinks=True, dirs_exist_ok=True)
 
 
-def _rename(stage: Path, kernel: Named) -> None:
-    old, new = kernel.debian.encode(), kernel.name.encode()
-    for folder, _, names in os.walk(stage):
-        for name in names:
-            path = Path(folder, name)
-            if path.is_symlink():
-                continue
-            if name.endswith(".ko.xz"):
-                subprocess.run(["xz", "-d", path], check=True, timeout=60)
-                path = path.with_suffix("")
-            content = path.read_bytes()
-            if old in content:
-                path.write_bytes(content.replace(old, new))
+def _stage(unpacked: Path, kernel: Named, stage: Path) -> None:
+    """The files of a kernel under its new name, where the family has them."""
+    modules = stage / "lib/modules" / kernel.name
+    renamed = functools.partial(_copy_renamed, old=kernel.debian.encode(), new=kernel.name.encode())
+    shutil.copytree(unpacked / "modules", modules, copy_function=renamed)
+    headers = stage / kernel.headers.lstrip("/")
+    shutil.copytree(unpacked / "headers", headers, symlinks=True, copy_function=renamed)
+    (modules / "build").symlink_to(kernel.headers)
+    (modules / "source").symlink_to("build")
+    for folder in ("updates", "weak-updates"):
+        (modules / folder).mkdir()
+
+
+def _copy_renamed(source: str, target: str, *, old: bytes, new: bytes) -> None:
+    content = Path(source).read_bytes()
+    if old not in content:
+        os.link(source, target)
+        return
+    Path(target).write_bytes(content.replace(old, new))
+    shutil.copystat(source, target)
 
 
 def _revise(modules: Path) -> None:
     """A rebuild of the same release: every symbol lies elsewhere."""
     system_map = modules / "System.map"
-    system_map.write_text(symbol_map.shifted(system_map.read_text()))
-    with (modules / "vmlinuz").open("ab") as image:
-        image.write(b"rebuilt")
+    vmlinuz = modules / "vmlinuz"
+    for path, content in (
+        (system_map, symbol_map.shifted(system_map.read_text()).encode()),
+        (vmlinuz, vmlinuz.read_bytes() + b"rebuilt"),
+    ):
+        # The file may be another kernel's, too.
+        path.unlink()
+        path.write_bytes(content)
 
 
-def _build(root: LiveRoot, kernel: Named, stage: str, into: str) -> None:
+def _build(root: LiveRoot, spec: str, kernel: Named, into: str) -> None:
     values = {
         "release_name": kernel.name,
         "v": kernel.version,
         "r": kernel.release,
-        "stage": stage,
+        "stage": "/root/stage",
+        "headers": kernel.headers,
         "_topdir": "/root/rpmbuild",
         "_rpmdir": into,
     }
     defines = [part for key, text in values.items() for part in ("--define", f"{key} {text}")]
-    root.run("rpmbuild", "--quiet", *defines, "-bb", "/root/kernel.spec")
+    root.run("rpmbuild", "--quiet", *defines, "-bb", f"/root/{spec}")
     shutil.rmtree(root / "root/rpmbuild")
 
 
-def _remove_but(folder: Path, start: str) -> None:
+def _remove_but(folder: Path, kept: str) -> None:
     for package in folder.rglob("*.rpm"):
-        if not package.name.startswith(start):
+        if not re.match(rf"{kept}-\d", package.name):
             package.unlink()

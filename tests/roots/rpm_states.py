@@ -33,37 +33,92 @@ class RpmHost(Host):
         return f"kernel-devel-{self.newer}"
 
     def offer(self, *folders: str) -> None:
-        """Let dnf install from these folders of the local archive, and from nowhere else."""
+        """Let dnf and zypper install from these folders of the local archive only."""
         sections = (
-            f"[local-{each}]\nname={each}\nbaseurl=file://{DEBS}/{each}\nenabled=1\n\n"
+            f"[local-{each}]\nname={each}\nbaseurl=file://{DEBS}/{each}\nenabled=1\ngpgcheck=0\n\n"
             for each in folders
         )
-        (self / "/etc/yum.repos.d").mkdir(exist_ok=True)
-        (self / "/etc/yum.repos.d/local.repo").write_text("".join(sections))
+        text = "".join(sections)
+        for folder in ("/etc/yum.repos.d", "/etc/zypp/repos.d"):
+            (self / folder).mkdir(exist_ok=True)
+            (self / folder / "local.repo").write_text(text)
 
-    def dnf(self, *arguments: str, check: bool = True) -> Done:
-        """One run of dnf, with the answers that a person would give."""
+    def manager(self, *arguments: str, check: bool = True) -> Done:
+        """One run of the host's package manager, with the answers that a person would give."""
         return self.run("dnf", "-y", *arguments, check=check)
 
     def install(self, *packages: str) -> Done:
-        """One dnf transaction."""
-        return self.dnf("install", *packages)
+        """One transaction."""
+        return self.manager("install", *packages)
+
+    def reinstall(self, *packages: str) -> Done:
+        """The same packages once more, or what has the same name and version now."""
+        return self.manager("reinstall", *packages)
+
+    def remove(self, *packages: str) -> Done:
+        """Remove packages, and what needs them."""
+        return self.manager("remove", *packages)
 
     def version_of(self, package: str) -> str:
         """The version and release of an installed package."""
         return self.run("rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", package).stdout
 
+    def settle(self) -> None:
+        """The older kernel and its headers, and what dkms does for them."""
+        self.install(f"kernel-{self.older}", f"kernel-devel-{self.older}")
+
+
+class FedoraHost(RpmHost):
+    """A live root that is driven with dnf 5."""
+
+    def manager(self, *arguments: str, check: bool = True) -> Done:
+        """One run of dnf 5, with the answers that a person would give."""
+        return self.run("dnf5", "-y", *arguments, check=check)
+
+
+class SuseHost(RpmHost):
+    """A live root that is driven with zypper. Its dkms has no hook on kernels, but builds at boot."""
+
+    @property
+    def image(self) -> str:
+        """The package of the newer kernel."""
+        return f"kernel-default-{_version(self.newer)}"
+
+    @property
+    def headers(self) -> str:
+        """The package of the newer kernel's headers."""
+        return f"kernel-default-devel-{_version(self.newer)}"
+
+    def manager(self, *arguments: str, check: bool = True) -> Done:
+        """One run of zypper, with the answers that a person would give."""
+        return self.run("zypper", "--non-interactive", "--no-gpg-checks", *arguments, check=check)
+
+    def settle(self) -> None:
+        """The older kernel, its headers, and a boot."""
+        version = _version(self.older)
+        self.install(f"kernel-default-{version}", f"kernel-default-devel-{version}")
+        self.run("dkms", "autoinstall", "-k", self.older)
+
+
+def _version(kernel: str) -> str:
+    return f"{kernel.removesuffix('-default')}.1"
+
 
 @dataclass(frozen=True)
 class RpmKind:
-    """A kind of host, as states.py wants it."""
+    """A kind of host, as states.py wants it.
+
+    ``with_vendor``: a package is there that builds for every kernel whose headers come.
+    """
 
     family: RpmFamily
+    driven: type[RpmHost] = RpmHost
+    with_vendor: bool = False
 
     @property
     def suite(self) -> str:
         """What its layers are called by."""
-        return self.family.suite
+        return f"{self.family.suite}-vendor" if self.with_vendor else self.family.suite
 
     def layers(self) -> tuple[Path, ...]:
         """The root without a kernel."""
@@ -76,15 +131,23 @@ class RpmKind:
     def host(self, tree: Path, archive: Archive) -> RpmHost:
         """The words for what a scenario does to it."""
         assert isinstance(archive, RpmArchive)
-        return RpmHost(tree, archive)
+        return self.driven(tree, archive)
 
     def settled(self, host: Host) -> None:
         """Mapprobe and plainprobe, built soundly for the running, older kernel. No newer kernel."""
-        host.offer(kernels.MAIN)
+        host.offer(kernels.MAIN, *((rpm_kernels.VENDOR,) if self.with_vendor else ()))
         host.boot(host.older)
         MAPPROBE.add(host)
         PLAINPROBE.add(host)
-        host.install(f"kernel-{host.older}", f"kernel-devel-{host.older}")
+        assert isinstance(host, RpmHost)
+        host.settle()
+        if self.with_vendor:
+            host.install("vendor-agent")
 
 
 EL9_LIKE = RpmKind(rpm_hosts.EL9_LIKE)
+# With a package that builds as soon as headers come, which is what makes the mistake possible here.
+EL9_VENDOR = RpmKind(rpm_hosts.EL9_LIKE, with_vendor=True)
+EL10_LIKE = RpmKind(rpm_hosts.EL10_LIKE)
+FEDORA_LIKE = RpmKind(rpm_hosts.FEDORA_LIKE, FedoraHost)
+SUSE_LIKE = RpmKind(rpm_hosts.SUSE_LIKE, SuseHost)
