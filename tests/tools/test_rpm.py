@@ -150,7 +150,7 @@ def test_the_question_is_asked_of_the_roots_own_rpm(tmp_path: Path) -> None:
                 *("rpm", "--dbpath", "/usr/lib/sysimage/rpm", "--nosignature", "--nodigest"),
                 *("--query", "--file", "--queryformat", FORMAT, "--", "/x", "/proc/self/status"),
             ),
-            120,
+            60,
             root=str(tmp_path),
         )
     ]
@@ -229,7 +229,24 @@ def test_answers_for_another_number_of_files_are_not_taken_for_anything(tmp_path
     ["", "a\tb", "a\tb\tc\td\te", "a\tb\t1-1\t-5\t2", "a\tb\t1-1\t(none)\t(none)", "x" * 9999],
 )
 def test_a_line_that_is_no_package_is_none(tmp_path: Path, line: str) -> None:
-    assert Rpm(rooted(tmp_path), answering(line)).package_state("a") is None
+    ask = answering(line, "package a is not installed")
+    assert Rpm(rooted(tmp_path), ask).package_state("a") is None
+
+
+@pytest.mark.parametrize("returncode", [-7, 135, 0])
+def test_a_rpm_that_was_killed_has_not_said_that_nothing_is_installed(
+    tmp_path: Path, returncode: int
+) -> None:
+    """As by SIGBUS for an emptied file of Berkeley DB."""
+    state = Rpm(rooted(tmp_path), answering(returncode=returncode)).package_state("dkms")
+    assert isinstance(state, Unknown)
+    assert "rpm says nothing of dkms" in state.reason
+
+
+def test_what_berkeley_db_clears_up_is_no_trouble(tmp_path: Path) -> None:
+    said = "BDB2053 Freeing read locks for locker 0x5c4: 22087/140255\n"
+    ask = answering("dkms\tnoarch\t3-1\t5\t4", stderr=said)
+    assert Rpm(rooted(tmp_path), ask).package_state("dkms") == "installed"
 
 
 def test_of_two_revisions_of_one_kernel_the_later_one_counts(tmp_path: Path) -> None:

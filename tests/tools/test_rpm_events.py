@@ -250,7 +250,9 @@ class _Nobody:
     """rpm, of which nothing is installed."""
 
     def __call__(self, command: Command, *_: object) -> Completed:
-        return Completed(command.argv, 0, "", "", 0.0)
+        names = command.argv[command.argv.index("--") + 1 :]
+        said = "".join(f"package {name} is not installed\n" for name in names)
+        return Completed(command.argv, len(names), said, "", 0.0)
 
 
 def query(root: Root, *lines: str) -> RpmQuery:

@@ -21,16 +21,18 @@ from kernward.tools.root import Root
 from kernward.tools.rpm_copy import copied
 from kernward.tools.run import Command, Completed, Run
 
-# A query is answered in milliseconds; rpm waits where the database is locked.
-_LIMIT_S = 120
+# A query is answered in milliseconds. Berkeley DB may wait for ever for one that was killed.
+_LIMIT_S = 60
 _FORMAT = (
     r"%{NAME}\t%{ARCH}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{INSTALLTIME}\t%{INSTALLTID}\n"
 )
 _FIELDS = 5
 # No package owns it, and it is there: rpm says so on standard output, between its other answers.
 _BETWEEN = "/proc/self/status"
+_NOT_INSTALLED = re.compile(r"package (.+) is not installed")
+# The last: Berkeley DB, of clearing up after one that was killed.
 _HARMLESS = re.compile(
-    r"(?:error: file .*: (?:No such file or directory|Not a directory)|warning: .*|\s*)"
+    r"(?:error: file .*: (?:No such file or directory|Not a directory)|warning: .*|BDB2053 .*|\s*)"
 )
 
 
@@ -59,7 +61,18 @@ class RpmQuery:
         wanted = sorted(names)
         if not wanted:
             return ()
-        return _packages(self._ask("--query", "--queryformat", _FORMAT, "--", *wanted).splitlines())
+        lines = self._ask("--query", "--queryformat", _FORMAT, "--", *wanted).splitlines()
+        found = _packages(lines)
+        answered = {each.name for each in found}
+        answered |= {match[1] for line in lines if (match := _NOT_INSTALLED.fullmatch(line))}
+        silent = [name for name in wanted if name not in answered]
+        if silent:
+            # Killed by a signal it says nothing, and its exit code may be a count.
+            raise OutputNotUnderstoodError(
+                f"rpm says nothing of {' and '.join(silent)}",
+                "run rpm -q by hand to see what it says",
+            )
+        return found
 
     def all(self) -> tuple[Installed, ...]:
         """Everything that is installed: reads the whole database."""
