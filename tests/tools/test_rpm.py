@@ -198,6 +198,12 @@ def test_a_database_that_may_not_be_written_is_read_as_a_copy(tmp_path: Path) ->
     assert seen == [{"rpmdb.sqlite": "pages", "rpmdb.sqlite-wal": "w"}]
 
 
+def test_an_epoch_of_zero_is_none(tmp_path: Path) -> None:
+    ask = answering("dkms\tnoarch\t0:3-1\t5\t4")
+    (found,) = RpmQuery(Root(tmp_path), ask, "/var/lib/rpm").named(["dkms"])
+    assert found.revision == "3-1"
+
+
 def test_a_copy_that_is_no_better_is_unknown(tmp_path: Path) -> None:
     ask = answering("package dkms is not installed", stderr=CANNOT_OPEN, returncode=1)
     state = Rpm(rooted(tmp_path), ask).package_state("dkms")
@@ -274,6 +280,7 @@ def owner(name: str, revision: str) -> KernelPackage:
     return KernelPackage(name, "x86_64", revision, "installed", IMAGE)
 
 
+# Releases and versions as distributions have published them; no such host was at hand.
 EL = "5.14.0-362.8.1.el9_3"
 SUSE = "5.14.21-150500.55.12"
 THEIRS = {

@@ -55,6 +55,8 @@ class Rpm:
 
     def events(self, also: Collection[str] = ()) -> Union[tuple[PackageEvent, ...], Unknown]:
         """What rpm has the time of, and what dnf and zypp remember of what it has no more."""
+        if not also:
+            return ()
         from kernward.tools.rpm_events import read_events  # noqa: PLC0415 - slow to import
 
         try:

@@ -157,5 +157,7 @@ def _packages(lines: Iterable[str]) -> tuple[Installed, ...]:
         # "package X is not installed", "file X is not owned by any package".
         if len(fields) == _FIELDS and all(each.isdigit() for each in fields[3:]):
             name, architecture, revision, at_s, transaction = fields
+            # An epoch of 0 is none, and dnf writes none.
+            revision = revision.removeprefix("0:")
             found.append(Installed(name, architecture, revision, int(at_s), int(transaction)))
     return tuple(found)
