@@ -194,6 +194,16 @@ def test_settings_stay_and_so_does_what_an_upgrade_finds(managers: Managers) -> 
         assert actions.with_name("kernward.actions.rpmsave").exists()
 
 
+@_EVERYWHERE
+def test_when_another_python_comes_there_is_byte_code_for_it(managers: Managers) -> None:
+    with overlay.fresh(own_rpm.installed(managers), in_memory=True) as tree:
+        root = LiveRoot(tree, debs=None)
+        made = root / "/usr/lib/kernward/python/kernward/__pycache__"
+        shutil.rmtree(made)
+        root.run("rpm", "-i", "/opt/parcels/another-python-5.14.0-1.el9.x86_64.rpm")
+        assert list(made.glob("cli.*.pyc"))
+
+
 def test_el_8_and_sle_15_run_it_on_a_python_with_another_name() -> None:
     with overlay.fresh(own_rpm.installed(DNF4_OF_BOOKWORM), in_memory=True) as tree:
         root = LiveRoot(tree, debs=None)

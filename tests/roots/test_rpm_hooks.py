@@ -229,6 +229,32 @@ def test_zypper_leaves_a_trigger_for_each_package(installed: Installed, managers
     assert told(root) == ["rpm-trigger out"]
 
 
+_COMMIT_PLUGIN = """#!/usr/bin/python3
+import sys
+sys.stderr.write("words for people\\n")
+open("/opt/spoke", "w").close()
+while b"_DISCONNECT" not in sys.stdin.buffer.peek():
+    while sys.stdin.buffer.read(1) != bytes(1):
+        pass
+    sys.stdout.write("ACK\\n\\n\\0")
+    sys.stdout.flush()
+"""
+
+
+@_ZYPPER
+def test_what_a_commit_plugin_would_say_nobody_sees(
+    installed: Installed, managers: Managers
+) -> None:
+    """Why kernward has none."""
+    root = installed(managers)
+    plugin = root / "/usr/lib/zypp/plugins/commit/speaking"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(_COMMIT_PLUGIN)
+    plugin.chmod(0o755)
+    assert "words for people" not in zypper(root, "install", "other").output
+    assert (root / "/opt/spoke").exists()
+
+
 @_EVERYWHERE
 def test_rpm_goes_on_where_a_trigger_finds_no_shell(
     installed: Installed, managers: Managers
