@@ -3,7 +3,8 @@
 #
 # Needs rpmbuild and what packaging/rpm/kernward.spec names as BuildRequires. VENDOR are the libraries of
 # packaging/rpm/vendor.txt, as "build-rpm.sh --vendor VENDOR" leaves them there; without, pip fetches
-# them now. Every file it fetches has to have the hash noted there. Writes nothing into the checkout.
+# them now. Every file it fetches has to have the hash noted there. PYTHON names another python3 for it,
+# 3.9 or newer: on EL 8 that is python3.11. Writes nothing into the checkout.
 set -eu
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
