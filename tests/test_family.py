@@ -118,3 +118,33 @@ def test_a_debian_has_dpkgs_packages_and_locks(tmp_path: Path) -> None:
     root = Root(tmp_path)
     assert packages_of(root).format == "deb"
     assert (busy(root), installing(root)) == (None, None)
+
+
+IMPORTED = """
+import sys
+from kernward.family import installing, packages_of
+from kernward.tools.root import Root
+root = Root(sys.argv[2])
+{"gate": installing, "look": packages_of}[sys.argv[1]](root)
+print(*(name for name in sys.modules if name.startswith("kernward.tools.")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("release", "who", "never"),
+    [
+        ("ID=debian\n", "gate", "kernward.tools.rpm"),
+        ("ID=debian\n", "look", "kernward.tools.rpm"),
+        # Most looks find nothing changed, and gates ask about locks only.
+        ("ID=fedora\n", "gate", "kernward.tools.rpm_query kernward.tools.run kernward.tools.dpkg"),
+        ("ID=fedora\n", "look", "kernward.tools.rpm_query kernward.tools.run kernward.tools.dpkg"),
+    ],
+)
+def test_only_what_is_needed_is_imported(
+    tmp_path: Path, release: str, who: str, never: str
+) -> None:
+    write_files(tmp_path, {**BOTH, "/etc/os-release": release})
+    argv = [sys.executable, "-c", IMPORTED, who, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert not set(never.split()) & set(done.stdout.split())
+    assert "kernward.tools.root" in done.stdout

@@ -65,13 +65,14 @@ def packages_of(root: Root) -> PackageDatabase:
     """The package database of that root. Raises KernwardError for a family not known here."""
     try:
         family = family_of(root)
-        there = {Family.DPKG: root.is_dir(_DPKG), Family.RPM: _has_rpm(root)}
+        # A look at a Debian imports nothing of rpm.
+        there = _has_rpm(root) if family is Family.RPM else root.is_dir(_DPKG)
     except OSError as error:
         raise KernwardError(
             f"cannot look into {root.path}: {error.strerror} ({error.filename})",
             "see that it is mounted and that you may read it",
         ) from error
-    if family is None or not there[family]:
+    if family is None or not there:
         raise KernwardError(
             f"{root.path} has neither dpkg's nor rpm's database of packages"
             if family is None
