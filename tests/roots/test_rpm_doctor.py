@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from roots.proof import raised
-from roots.rpm_states import EL9_LIKE
+from roots.rpm_states import EL9_LIKE, EL10_LIKE, FEDORA_LIKE, SUSE_LIKE, RpmHost, RpmKind
 from roots.states import Begin, Host, settled
 from roots.subjects import MAPPROBE
 
@@ -16,12 +18,36 @@ def _told(host: Host, what: str) -> str:
 
 
 def _typed(host: Host, command: str) -> None:
+    """With the answers that a person would give."""
+    assert isinstance(host, RpmHost)
     program, *arguments = command.split()
-    host.run(program, "-y", *arguments)
+    assert program in {"dnf", "zypper"}
+    host.manager(*arguments)
 
 
-def test_the_headers_that_it_names_are_those_of_the_kernel(begin: Begin) -> None:
-    host = begin(EL9_LIKE, settled)
+_DNF = ("dnf install", "dnf reinstall", "kernel-devel-")
+_ZYPPER = ("zypper install", "zypper install --force", "kernel-default-devel=")
+_ALL = pytest.mark.parametrize(
+    ("kind", "words"),
+    [(EL9_LIKE, _DNF), (EL10_LIKE, _DNF), (FEDORA_LIKE, _DNF), (SUSE_LIKE, _ZYPPER)],
+    ids=["el9", "el10", "fedora", "suse"],
+)
+
+
+def _version(host: Host, kernel: str) -> str:
+    """As the command has it: SUSE's packages have a rebuild counter more than the release."""
+    if not kernel.endswith("-default"):
+        return kernel
+    return host.run(
+        "rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", "-f", f"/lib/modules/{kernel}/modules.order"
+    ).stdout
+
+
+@_ALL
+def test_the_headers_that_it_names_are_those_of_the_kernel(
+    begin: Begin, kind: RpmKind, words: tuple[str, str, str]
+) -> None:
+    host, (install, _, name) = begin(kind, settled), words
     host.install(host.image)
     # A newer one of the same name is there to be had, too; a plain kernel-devel would be that one.
     MAPPROBE.teach(host)
@@ -30,18 +56,21 @@ def test_the_headers_that_it_names_are_those_of_the_kernel(begin: Begin) -> None
         for each in host.asked("check")["findings"]
         if (each["code"], each["module"]) == ("headers-missing", "mapprobe")
     ]
-    command = f"dnf install kernel-devel-{host.newer}"
+    command = f"{install} {name}{_version(host, host.newer)}"
     assert finding["next_step"] == f"Install them: {command}"
     assert _told(host, f"headers of {host.newer}") == command
     _typed(host, command)
-    assert (host / f"/usr/src/kernels/{host.newer}/Makefile").is_file()
+    host.run("test", "-f", f"/lib/modules/{host.newer}/build/Makefile")
     assert "headers-missing" not in {code for code, *_ in raised(host.asked("check"))}
 
 
-def test_headers_that_lost_their_files_are_put_back_by_what_it_names(begin: Begin) -> None:
-    host = begin(EL9_LIKE, settled)
-    host.run("rm", "-r", f"/usr/src/kernels/{host.older}")
-    command = f"dnf reinstall kernel-devel-{host.older}"
+@_ALL
+def test_headers_that_lost_their_files_are_put_back_by_what_it_names(
+    begin: Begin, kind: RpmKind, words: tuple[str, str, str]
+) -> None:
+    host, (_, reinstall, name) = begin(kind, settled), words
+    host.shell(f"rm -r $(readlink -f /lib/modules/{host.older}/build)")
+    command = f"{reinstall} {name}{_version(host, host.older)}"
     findings = host.asked("check")["findings"]
     steps = {each["next_step"] for each in findings if each["code"] == "headers-missing"}
     assert steps == {f"Install them: {command}"}
