@@ -58,6 +58,22 @@ def test_headers_are_asked_for_by_the_kernel_s_own_version(
 
 
 @pytest.mark.parametrize(
+    ("image", "headers"),
+    [
+        ("kernel-core", "kernel-devel"),
+        ("kernel-rt-core", "kernel-rt-devel"),
+        ("kernel-64k-core", "kernel-64k-devel"),
+        ("kernel-uek-core", "kernel-uek-devel"),
+        ("kernel", "kernel-devel"),
+        ("kernel-default", "kernel-default-devel"),
+        ("kernel-default-base", "kernel-default-devel"),
+    ],
+)
+def test_headers_are_called_as_the_image_is(image: str, headers: str) -> None:
+    assert DNF.headers_name(EL9, image) == ZYPPER.headers_name(LEAP, image) == headers
+
+
+@pytest.mark.parametrize(
     ("revision", "asked"),
     [
         ("5.14.21-150500.55.12.1", "5.14.21-150500.55.12.1"),

@@ -324,29 +324,6 @@ def test_only_revisions_of_that_kernel_are_its_own(
     assert [each.revision for each in found] == its
 
 
-@pytest.mark.parametrize(
-    ("image", "headers"),
-    [
-        ("kernel-core", "kernel-devel"),
-        ("kernel-rt-core", "kernel-rt-devel"),
-        ("kernel-64k-core", "kernel-64k-devel"),
-        ("kernel-uek-core", "kernel-uek-devel"),
-        ("kernel-default", "kernel-default-devel"),
-        ("kernel-default-base", "kernel-default-devel"),
-        ("kernel", "kernel-devel"),
-    ],
-)
-def test_headers_are_called_as_the_image_is(tmp_path: Path, image: str, headers: str) -> None:
-    ask = owning("/lib/modules/5.14.0-2.x86_64/vmlinuz", f"{image}\tx86_64\t5-1\t5\t5")
-    assert Rpm(rooted(tmp_path), ask).headers_package(K2) == f"{headers}-5-1.x86_64"
-
-
-def test_headers_of_a_kernel_that_nobody_owns_are_called_by_its_release(tmp_path: Path) -> None:
-    ask = owning("nothing")
-    assert Rpm(rooted(tmp_path), ask).headers_package(K2) == f"kernel-devel-{K2}"
-    assert Rpm(Root(tmp_path / "no"), ask).headers_package(K2) == f"kernel-devel-{K2}"
-
-
 # ---- the files that answers come from
 
 

@@ -7,7 +7,6 @@ rpm is asked (rpm_query.py), who is at work (rpm_locks.py), what logs and histor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -107,14 +106,6 @@ class Rpm:
         """Who is at work with rpm, dnf or zypper. Locks are asked about and never taken."""
         return rpm_locks.busy(self._root)
 
-    def headers_package(self, release: KernelRelease) -> str:
-        """Named after the image's package where there is one, else by Red Hat's scheme."""
-        packages = self.kernel_packages([release])
-        if isinstance(packages, Unknown):
-            return f"kernel-devel-{release}"
-        images = (each for each in packages[release] if PackageRole.IMAGE in each.roles)
-        return next(map(_headers_beside, images), f"kernel-devel-{release}")
-
     def owner_of(self, path: str) -> Union[str, Unknown, None]:
         """One start of rpm."""
         owners = self.owners_of((path,))
@@ -194,11 +185,6 @@ def _packages(
         for name, architecture in sorted(roles)
         for frozen in [frozenset(roles[name, architecture])]
     )
-
-
-def _headers_beside(image: KernelPackage) -> str:
-    name = re.sub(r"-(?:core|base)$", "", image.name)
-    return f"{name}-devel-{image.revision}.{image.architecture}"
 
 
 def _could_not_look(what: str, error: Union[OSError, KernwardError]) -> Unknown:
