@@ -74,8 +74,10 @@ def test_a_boot_folder_that_is_full_when_dracut_has_made_its_image(replay_of: Re
         with replay.begun() as host:
             full = Plug(first=point, error=errno.ENOSPC, under="/boot")
             done = plug.run(host, full, repair_argv(host))
-            assert done.returncode != 0
             assert "could not be put into /boot" in " ".join(done.output.split())
+            if done.returncode == 0:
+                # Only the folder could not be put on the disk any more: the image is there.
+                assert host.kernward("check", "--kernel", host.newer).returncode == 0
             replay.assert_whole(host)
             replay.assert_converges(host)
 

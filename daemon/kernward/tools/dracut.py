@@ -1,7 +1,7 @@
 """Making an image with dracut: build beside, look inside, then swap.
 
 Belongs here: how dracut is driven, and whose regeneration ours takes the place of. Not here: what goes
-in (``dracut_conf``), as whom the host's own hooks call it (``dracut_host``), how a finished image takes
+in (``dracut_conf``), how the host calls it by itself (``dracut_host``), how a finished image takes
 its place (``initramfs_swap``).
 
 dracut ends with 0 for an image that lacks a module it was told to put in (059 to 112), and its own
