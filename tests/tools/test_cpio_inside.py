@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Union
 
@@ -107,6 +108,35 @@ def test_a_damaged_squashed_image_is_not_an_empty_one(
     for data in (b"", squashed[name][:300], bytes(len(squashed[name]))):
         said = reason(tmp_path, image_of(entry(name, data)))
         assert said.startswith(f"/image: {name}: "), said
+
+
+# Looks of the daemon may not change owners (its unit's SystemCallFilter): chown and its kin fail.
+_WITHOUT_CHOWN = """
+import ctypes, struct, sys
+refused, libc = (92, 93, 94, 260), ctypes.CDLL(None, use_errno=True)
+codes = [(0x20, 0, 0, 0)]
+codes += [(0x15, len(refused) - at, 0, number) for at, number in enumerate(refused)]
+codes += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050001)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *code) for code in codes))
+whole = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(codes), ctypes.addressof(program)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, whole, 0, 0) == 0, ctypes.get_errno()
+from kernward.core.facts import KernelRelease
+from kernward.tools.cpio import read_kernel_modules
+from kernward.tools.root import Root
+seen = read_kernel_modules(Root(sys.argv[1]), "/image", KernelRelease(sys.argv[2]), ["dattobd"])
+print(getattr(seen, "hashes", seen))
+"""
+
+
+@pytest.mark.parametrize("name", ["squashfs-root.img", "erofs-root.img"])
+def test_it_is_read_where_owners_may_not_be_changed(
+    tmp_path: Path, squashed: dict[str, bytes], name: str
+) -> None:
+    (tmp_path / "image").write_bytes(image_of(entry(name, squashed[name])))
+    argv = [sys.executable, "-c", _WITHOUT_CHOWN, str(tmp_path), KERNEL.text]
+    done = subprocess.run(argv, check=True, timeout=30, capture_output=True, text=True)
+    assert done.stdout.strip() == str({"dattobd": sha256(MODULE)})
 
 
 def test_nothing_is_left_of_what_was_unpacked(
