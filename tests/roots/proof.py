@@ -11,9 +11,13 @@ from typing import Any, Optional
 
 from roots.live import LiveRoot
 from roots.overlay import Done
+from roots.subjects import DKMS_PLACES
 
 # Where repairs write. A name of ours that is left in one of these is a leftover.
-_WRITTEN = ("var/lib/dkms", "lib/modules", "boot", "var/cache/kernward", "etc/initramfs-tools")
+_WRITTEN = (
+    *("var/lib/dkms", "lib/modules", "boot", "var/cache/kernward"),
+    *("etc/initramfs-tools", "etc/dracut.conf.d"),
+)
 # How dkms says it, over its versions.
 _COMPLAINTS = ("WARNING", "Diff", "missing", "broken")
 
@@ -73,10 +77,13 @@ def assert_dkms_agrees(host: LiveRoot) -> None:
         name, kernel = link.parent.name, link.name[len("kernel-") :].rsplit("-", 1)[0]
         # dkms 3.2 keeps a Module.symvers there, too.
         for built in (link / "module").glob("*.ko*"):
-            installed = host / f"/lib/modules/{kernel}/updates/dkms/{built.name}"
+            modules = host / f"/lib/modules/{kernel}"
+            (installed,) = (
+                path for place in DKMS_PLACES for path in (modules / place).glob(built.name)
+            )
             assert installed.read_bytes() == built.read_bytes(), (name, kernel)
-            index = (host / f"/lib/modules/{kernel}/modules.dep").read_text()
-            assert f"updates/dkms/{built.name}:" in index
+            index = (modules / "modules.dep").read_text()
+            assert f"{installed.relative_to(modules)}:" in index
 
 
 def leftovers(host: LiveRoot) -> list[str]:

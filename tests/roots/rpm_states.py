@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from roots.live import DEBS
 from roots.overlay import Done
 from roots.rpm_hosts import RpmFamily
 from roots.rpm_kernels import RpmArchive
-from roots.states import Host
+from roots.states import Host, one_transaction
 from roots.subjects import MAPPROBE, PLAINPROBE
 
 
@@ -20,6 +21,7 @@ class RpmHost(Host):
 
     def __init__(self, path: Path, archive: RpmArchive) -> None:
         super().__init__(path, archive)
+        self.archive: RpmArchive = archive
         self.newest = archive.newest
 
     @property
@@ -58,6 +60,11 @@ class RpmHost(Host):
     def remove(self, *packages: str) -> Done:
         """Remove packages, and what needs them."""
         return self.manager("remove", *packages)
+
+    def files_of(self, folder: str, *packages: str) -> tuple[str, ...]:
+        """The paths inside of package files in a folder of the local archive."""
+        found = (self.archive.package(folder, each) for each in packages)
+        return tuple(f"{DEBS}/{path.relative_to(self.archive.path)}" for path in found)
 
     def version_of(self, package: str) -> str:
         """The version and release of an installed package."""
@@ -151,3 +158,76 @@ EL9_VENDOR = RpmKind(rpm_hosts.EL9_LIKE, with_vendor=True)
 EL10_LIKE = RpmKind(rpm_hosts.EL10_LIKE)
 FEDORA_LIKE = RpmKind(rpm_hosts.FEDORA_LIKE, FedoraHost)
 SUSE_LIKE = RpmKind(rpm_hosts.SUSE_LIKE, SuseHost)
+
+
+def upgraded(host: Host) -> None:
+    """The ordinary upgrade of all that there is: a new kernel is one of it."""
+    assert isinstance(host, RpmHost)
+    host.manager("upgrade")
+
+
+def reinstalled_packages(host: Host) -> None:
+    """The ordinary update, and later the same packages once more."""
+    assert isinstance(host, RpmHost)
+    one_transaction(host)
+    # The database counts seconds.
+    time.sleep(1)
+    host.reinstall(host.image, f"kernel-modules-core-{host.newer}", host.headers)
+
+
+def rebuilt_image(host: Host) -> None:
+    """The ordinary update, and later another build of the image under the same name and version."""
+    assert isinstance(host, RpmHost)
+    one_transaction(host)
+    time.sleep(1)
+    host.offer(kernels.LATER_IMAGE)
+    host.reinstall(host.image)
+
+
+def rebuilt_kernel_default(host: Host) -> None:
+    """The same on SUSE, where builds are counted and the count is in no release name."""
+    assert isinstance(host, RpmHost)
+    one_transaction(host)
+    host.run("dkms", "autoinstall", "-k", host.newer)
+    time.sleep(1)
+    later = f"{host.image.removesuffix('.1')}.2.x86_64"
+    # zypper asks first, since the files of the other one lie there, and then does this.
+    host.run("rpm", "-i", "--replacefiles", *host.files_of(kernels.LATER_IMAGE, later))
+    host.run("rpm", "-e", f"{host.image}.x86_64")
+
+
+def oldest_removed(host: Host) -> None:
+    """A third kernel came and was booted, and the oldest one was removed, with its headers."""
+    assert isinstance(host, SuseHost)
+    one_transaction(host)
+    host.run("dkms", "autoinstall", "-k", host.newer)
+    host.offer(kernels.MAIN, rpm_kernels.NEWEST)
+    host.install(f"kernel-default-{_version(host.newest)}")
+    host.boot(host.newest)
+    oldest = _version(host.older)
+    host.remove(f"kernel-default-{oldest}", f"kernel-default-devel-{oldest}")
+
+
+def plain_rpm(host: Host) -> None:
+    """The packages by rpm alone, of which no history tells."""
+    assert isinstance(host, RpmHost)
+    packages = (host.headers, host.image, f"kernel-modules-core-{host.newer}")
+    host.run("rpm", "-i", *host.files_of(kernels.MAIN, *packages))
+
+
+def image_removed(host: Host) -> None:
+    """The newer kernel came in the ordinary way; then its image was removed, its headers stayed."""
+    assert isinstance(host, RpmHost)
+    one_transaction(host)
+    host.remove(host.image)
+
+
+def oldest_pushed_out(host: Host) -> None:
+    """Two kernels may stay. A third one comes, and in its transaction the oldest goes."""
+    assert isinstance(host, RpmHost)
+    one_transaction(host)
+    host.boot(host.newer)
+    conf = host / "/etc/dnf/dnf.conf"
+    conf.write_text(conf.read_text().replace("installonly_limit=3", "installonly_limit=2"))
+    host.offer(kernels.MAIN, rpm_kernels.NEWEST)
+    host.install(f"kernel-core-{host.newest}", f"kernel-devel-{host.newest}")
