@@ -12,7 +12,7 @@ from roots.live import DEBS
 from roots.overlay import Done
 from roots.rpm_hosts import RpmFamily
 from roots.rpm_kernels import RpmArchive
-from roots.states import Host, one_transaction
+from roots.states import Host, headers_first, one_transaction
 from roots.subjects import MAPPROBE, PLAINPROBE
 
 
@@ -231,3 +231,20 @@ def oldest_pushed_out(host: Host) -> None:
     conf.write_text(conf.read_text().replace("installonly_limit=3", "installonly_limit=2"))
     host.offer(kernels.MAIN, rpm_kernels.NEWEST)
     host.install(f"kernel-core-{host.newest}", f"kernel-devel-{host.newest}")
+
+
+def early_headers_first(host: Host) -> None:
+    """The mistake, with mapprobe among the modules that the admin wants in every image."""
+    _want_early(host, f"/boot/initramfs-{host.older}.img")
+    headers_first(host)
+
+
+def early_and_not_built(host: Host) -> None:
+    """The ordinary update of a SUSE, with mapprobe among the modules wanted in every image."""
+    _want_early(host, f"/boot/initrd-{host.older}")
+    one_transaction(host)
+
+
+def _want_early(host: Host, image: str) -> None:
+    (host / "/etc/dracut.conf.d/early.conf").write_text('drivers+=" mapprobe "\n')
+    host.run("dracut", "-f", image, host.older)
