@@ -13,6 +13,7 @@ from typing import Callable
 import pytest
 
 from roots.debian import BOOKWORM
+from roots.kinds import Kind, on_both
 from roots.proof import (
     Found,
     assert_sound,
@@ -104,9 +105,10 @@ _DAMAGES: dict[str, tuple[Callable[[Host], object], set[tuple[str, str]]]] = {
 }
 
 
+@on_both
 @pytest.mark.parametrize("damage", _DAMAGES)
-def test_damage_is_found_and_mended(begin: Begin, damage: str) -> None:
-    host = begin(BOOKWORM, one_transaction)
+def test_damage_is_found_and_mended(begin: Begin, kind: Kind, damage: str) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     right = sha256(_installed(host))
     before = files(host)
@@ -147,8 +149,11 @@ def _assert_untouched(
     assert others(after) == others(before)
 
 
-def test_a_fallback_kernel_that_is_unsound_warns_and_is_mended_along(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_fallback_kernel_that_is_unsound_warns_and_is_mended_along(
+    begin: Begin, kind: Kind
+) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     host.boot(host.newer)
     (host / MAPPROBE.installed(host, host.older)).unlink()
@@ -182,11 +187,12 @@ def test_a_broken_build_link_is_missing_headers_to_be_installed_again(begin: Beg
     assert_sound(host)
 
 
+@on_both
 @pytest.mark.parametrize("garbage", ["gone", "empty", "binary"])
 def test_a_source_that_cannot_be_used_is_told_and_what_works_stays(
-    begin: Begin, garbage: str
+    begin: Begin, kind: Kind, garbage: str
 ) -> None:
-    host = begin(BOOKWORM, one_transaction)
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     before = files(host)
     conf = host / MAPPROBE.source / "dkms.conf"
@@ -230,8 +236,9 @@ def test_a_vendor_hook_that_leaves_the_older_kernel_bare_is_noticed(begin: Begin
     assert_sound(host)
 
 
-def test_the_same_as_a_fallback_warns(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_the_same_as_a_fallback_warns(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     host.boot(host.newer)
     host.shell(_VENDOR_HOOK.replace('"$1"', host.newer).replace("exit 0\n", ""))
@@ -272,8 +279,9 @@ def test_a_module_that_dkms_forgot_is_registered_and_built_again(begin: Begin) -
     assert_sound(host)
 
 
-def test_a_source_that_nobody_wants_any_more_is_only_mentioned(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_source_that_nobody_wants_any_more_is_only_mentioned(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     host.run("dkms", "remove", "plainprobe/1.0", "--all")
     answer = host.asked("check")
     assert raised(answer) == set()
@@ -334,8 +342,9 @@ def test_a_new_version_is_put_in_place_and_never_is_there_none(begin: Begin) -> 
     assert_sound(host)
 
 
-def test_a_rebuild_never_leaves_a_moment_without_the_file(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_rebuild_never_leaves_a_moment_without_the_file(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     path = _installed(host)
     _replace_by_other_kernels(host)
@@ -345,8 +354,9 @@ def test_a_rebuild_never_leaves_a_moment_without_the_file(begin: Begin) -> None:
     assert seen == {old, path.read_bytes()}
 
 
-def test_a_version_may_hold_a_dash(begin: Begin) -> None:
-    host = begin(BOOKWORM, image_first)
+@on_both
+def test_a_version_may_hold_a_dash(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, image_first)
     dashed = PLAINPROBE.called("dashed").at("1.9.1-5~rc1")
     dashed.add(host)
     assert raised(host.asked("check")) == {

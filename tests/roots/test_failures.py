@@ -9,6 +9,7 @@ from pathlib import Path
 
 from roots import overlay
 from roots.debian import BOOKWORM
+from roots.kinds import Kind, on_both
 from roots.proof import (
     assert_dkms_agrees,
     assert_sound,
@@ -75,8 +76,9 @@ def test_a_module_built_right_stays_so_when_only_a_stub_is_left(begin: Begin) ->
 # ---- the build
 
 
-def test_a_build_that_fails_leaves_what_works_and_its_log(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_a_build_that_fails_leaves_what_works_and_its_log(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     (host / MAPPROBE.source / "mapprobe.c").write_text("#error not for this kernel\n")
     _forget_build(host, PLAINPROBE)
@@ -97,8 +99,9 @@ def test_a_build_that_fails_leaves_what_works_and_its_log(begin: Begin) -> None:
     assert leftovers(host) == []
 
 
-def test_a_module_that_was_never_built_tells_why(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_module_that_was_never_built_tells_why(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     source = host / PLAINPROBE.source / "plainprobe.c"
     right = source.read_text()
@@ -118,9 +121,10 @@ def test_a_module_that_was_never_built_tells_why(begin: Begin) -> None:
     assert_sound(host)
 
 
-def test_a_failing_pre_build_is_not_taken_for_success(begin: Begin) -> None:
+@on_both
+def test_a_failing_pre_build_is_not_taken_for_success(begin: Begin, kind: Kind) -> None:
     # dkms 3.0.10 goes on and says 0; what comes out is the same zeros as before.
-    host = begin(BOOKWORM, headers_first)
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     script = host / MAPPROBE.source / "addresses.sh"
     right = script.read_text()
@@ -137,8 +141,11 @@ def test_a_failing_pre_build_is_not_taken_for_success(begin: Begin) -> None:
     assert_sound(host)
 
 
-def test_one_that_fails_takes_its_dependents_along_and_nobody_else(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_one_that_fails_takes_its_dependents_along_and_nobody_else(
+    begin: Begin, kind: Kind
+) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     NEEDYPROBE.add(host)
     _forget_build(host, MAPPROBE)
@@ -163,8 +170,9 @@ def test_one_that_fails_takes_its_dependents_along_and_nobody_else(begin: Begin)
     assert_sound(host)
 
 
-def test_a_module_that_excludes_a_kernel_is_not_missed_there(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_module_that_excludes_a_kernel_is_not_missed_there(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     patterns = {
         "forolder": f'BUILD_EXCLUSIVE_KERNEL="^{host.older}$"',
         "fornone": 'BUILD_EXCLUSIVE_KERNEL="^5\\."',
@@ -273,8 +281,9 @@ def _want_early(host: Host) -> None:
     settings.write_text('in_initramfs = ["mapprobe"]\n')
 
 
-def test_no_room_to_build_is_told_and_changes_nothing(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_no_room_to_build_is_told_and_changes_nothing(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     with _with_little_room(host, "/var/lib/dkms", spare_mib=2):
         assert ("space-low", "warn", "mapprobe", host.newer) in found(host.asked("check"))
@@ -287,10 +296,12 @@ def test_no_room_to_build_is_told_and_changes_nothing(begin: Begin) -> None:
     assert_sound(host)
 
 
+@on_both
 def test_a_read_only_modules_folder_is_told_where_dkms_and_depmod_say_success(
     begin: Begin,
+    kind: Kind,
 ) -> None:
-    host = begin(BOOKWORM, headers_first)
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     with _read_only(host, "/lib/modules"):
         lying = host.run("dkms", "install", "mapprobe/1.0", "-k", host.newer, "--force")
@@ -306,8 +317,11 @@ def test_a_read_only_modules_folder_is_told_where_dkms_and_depmod_say_success(
     assert_sound(host)
 
 
-def test_an_installation_into_a_read_only_folder_is_judged_by_what_it_left(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_an_installation_into_a_read_only_folder_is_judged_by_what_it_left(
+    begin: Begin, kind: Kind
+) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     host.run("dkms", "uninstall", "mapprobe/1.0", "-k", host.newer)
     assert raised(host.asked("check")) == {("not-installed", "hold", "mapprobe", host.newer)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from roots.debian import BOOKWORM
+from roots.kinds import Kind, on_both
 from roots.live import LiveRoot
 from roots.proof import assert_sound, files, held, leftovers, raised, repaired
 from roots.states import Begin, Host, headers_first, one_transaction
@@ -224,8 +225,9 @@ def _traced(host: Host) -> list[str]:
     return (host / "/var/log/traced").read_text().splitlines()
 
 
-def test_a_repair_can_be_narrowed_to_a_kernel_or_a_module(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_repair_can_be_narrowed_to_a_kernel_or_a_module(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     for subject in (MAPPROBE, PLAINPROBE):
         for kernel in (host.older, host.newer):
