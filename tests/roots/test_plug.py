@@ -33,6 +33,7 @@ from roots.replay import (
 _SHARES = 8
 _LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60, DRACUT: 65}
 _MEMORY = "/var/cache/kernward"
+_OF_IMAGES = ("/boot", "/etc", f"{_MEMORY}/initramfs/")
 _ALWAYS_LOST = {"/var/lib/kernward/lock"}
 
 
@@ -51,10 +52,14 @@ def test_stopped_before_every_write(replay_of: ReplayOf, scene: Scene, share: in
 def _points(replay: Replay) -> list[int]:
     """Every call, but for most of those about links and copies that nobody but us ever looks at.
 
-    At the end the memory is saved, by as many writes as it has content: up to the first of them.
+    With dracut most of those before the image, too, which other scenes have. At the end the memory is
+    saved, by as many writes as it has content: up to the first of them.
     """
     saving = [call.number for call in replay.calls if call.path.startswith(f"{_MEMORY}/half-")]
-    own = [call.number for call in replay.calls if call.path.startswith(f"{WORK}/")][1:-1]
+    calls = replay.calls
+    own = [call.number for call in calls if call.path.startswith(f"{WORK}/")][1:-1]
+    if replay.scene is DRACUT:
+        own += [call.number for call in calls if not call.path.startswith(_OF_IMAGES)]
     points = (call.number for call in replay.calls if call.number <= saving[1])
     return [point for point in points if point not in own or point % 7 == 0]
 
