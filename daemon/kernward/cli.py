@@ -389,8 +389,15 @@ def _doctor(options: argparse.Namespace) -> int:
     from kernward.core.json_form import doctor_dict  # noqa: PLC0415
     from kernward.core.render import doctor_lines  # noqa: PLC0415
 
-    seen, _, settings = _look(options)
-    found = examine(seen.inventory, settings.policy, is_root=os.geteuid() == 0)
+    seen, machine, settings = _look(options)
+    # At work, they are unpacked and not configured as a matter of course.
+    at_work = isinstance(machine.packages.busy(), str)
+    found = examine(
+        seen.inventory,
+        settings.policy,
+        is_root=os.geteuid() == 0,
+        unfinished=() if at_work else machine.packages.half_done(),
+    )
     if options.json:
         _print_json(doctor_dict(found))
     else:

@@ -30,6 +30,7 @@ from kernward.core.facts import (
     Trust,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.core.package_words import PackageWords, words_of
 from kernward.core.policy import Policy
 from kernward.core.render import doctor_lines
@@ -39,8 +40,21 @@ RANGED = a_policy(a_profile(pointers={}, kernel_max="6.8"))
 
 
 def unmet(inventory: Any, policy: Any = None, *, is_root: bool = True) -> list[Requirement]:
-    told = examine(inventory, policy or Policy(), is_root=is_root)
+    told = examine(inventory, policy or Policy(), is_root=is_root, unfinished=())
     return [each for each in told if each.mark is not Mark.OK]
+
+
+def test_packages_that_are_half_done_are_named_with_what_finishes_them() -> None:
+    half = replace(a_package("linux-image-x", "1"), state="half-configured")
+    told = examine(an_inventory(), Policy(), is_root=True, unfinished=(half,))
+    (packages,) = [each for each in told if each.what == "packages"]
+    assert packages.mark is Mark.MISSING
+    assert "linux-image-x 1 (half-configured)" in packages.found
+    assert packages.next_step == "dpkg --configure -a"
+    told = examine(an_inventory(), Policy(), is_root=True, unfinished=DARK)
+    (packages,) = [each for each in told if each.what == "packages"]
+    assert packages.mark is Mark.NOTE
+    assert "Permission denied" in packages.found
 
 
 def test_a_good_host_meets_everything() -> None:
@@ -153,14 +167,14 @@ def test_the_repositories_that_dkms_comes_from(
 )
 def test_selinux_is_told_where_it_is_on(selinux: SELinux, mark: Mark, words: str) -> None:
     inventory = an_inventory(words=EL9, repositories=BOTH, selinux=selinux)
-    told = examine(inventory, Policy(), is_root=True)
+    told = examine(inventory, Policy(), is_root=True, unfinished=())
     (line,) = [each for each in told if each.what == "SELinux"]
     assert line.mark is mark
     assert words in f"{line.found} {line.next_step}"
 
 
 def test_where_selinux_is_off_it_is_not_mentioned() -> None:
-    told = examine(an_inventory(), Policy(), is_root=True)
+    told = examine(an_inventory(), Policy(), is_root=True, unfinished=())
     assert [each for each in told if each.what == "SELinux"] == []
 
 
@@ -209,5 +223,5 @@ def test_where_modules_were_not_seen_no_range_is_told() -> None:
 )
 def test_dkms_is_told_with_its_habit(heals: Any, words: str) -> None:
     dkms = DkmsTool("3.2.2", ForcedRebuild.FORCE, heals_itself=heals)
-    told = examine(an_inventory(dkms=dkms), Policy(), is_root=True)
+    told = examine(an_inventory(dkms=dkms), Policy(), is_root=True, unfinished=())
     assert any(words in each.found for each in told)

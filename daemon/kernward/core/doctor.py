@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import Union
 
 from kernward.core.diagnose import concerned_kernels
 from kernward.core.diagnose.buildable import headers_command
 from kernward.core.diagnose.subject import is_guarded
 from kernward.core.enrolment import Enrolment, certificate_of, enrolment, next_step
-from kernward.core.facts import DkmsTool, Headers, InitramfsTool, Inventory, Trust, Unknown
+from kernward.core.facts import (
+    DkmsTool,
+    Headers,
+    InitramfsTool,
+    Inventory,
+    KernelPackage,
+    Trust,
+    Unknown,
+)
 from kernward.core.nouns import dataclass
 from kernward.core.policy import Policy
 
@@ -35,10 +44,20 @@ class Requirement:
     next_step: str = ""
 
 
-def examine(inventory: Inventory, policy: Policy, *, is_root: bool) -> tuple[Requirement, ...]:
-    """Every requirement, in the order in which one would mend them."""
+def examine(
+    inventory: Inventory,
+    policy: Policy,
+    *,
+    is_root: bool,
+    unfinished: Union[tuple[KernelPackage, ...], Unknown],
+) -> tuple[Requirement, ...]:
+    """Every requirement, in the order in which one would mend them.
+
+    ``unfinished``: packages that an interrupted run of the package manager has left behind.
+    """
     return (
         _rights(is_root=is_root),
+        _packages(inventory, unfinished),
         _dkms(inventory),
         *_repositories(inventory),
         *_toolchain(inventory),
@@ -55,6 +74,18 @@ def _rights(*, is_root: bool) -> Requirement:
     if is_root:
         return Requirement("root", Mark.OK, "running as root")
     return Requirement("root", Mark.NOTE, "not root: reading only", "sudo kernward doctor")
+
+
+def _packages(
+    inventory: Inventory, unfinished: Union[tuple[KernelPackage, ...], Unknown]
+) -> Requirement:
+    """A kernel's package whose scripts failed has run no hooks, so that nothing was built for it."""
+    if isinstance(unfinished, Unknown):
+        return Requirement("packages", Mark.NOTE, f"could not look: {unfinished.reason}")
+    if not unfinished:
+        return Requirement("packages", Mark.OK, "no kernel or dkms package is half installed")
+    named = ", ".join(f"{each.name} {each.revision} ({each.state})" for each in unfinished)
+    return Requirement("packages", Mark.MISSING, f"half done: {named}", inventory.host.words.finish)
 
 
 def _dkms(inventory: Inventory) -> Requirement:
