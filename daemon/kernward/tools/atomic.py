@@ -103,8 +103,14 @@ def make_link(text: str, path: str) -> None:
 
 def remove_file(path: str) -> None:
     """Make sure that nothing is there. Raises OSError for a folder, or where we may not."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        # A read-only file system says so even of a name that it has not.
+        if os.path.lexists(path):
+            raise
 
 
 def sync_folder(path: str) -> None:
