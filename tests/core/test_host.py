@@ -209,6 +209,12 @@ def test_a_kernel_without_an_image_is_no_blind_spot() -> None:
     assert found(inventory) == ["info image-missing"]
 
 
+def test_what_dkms_kept_of_a_kernel_that_is_gone_with_its_headers_is_no_premature_build() -> None:
+    gone = headers_only(OLD, headers=None, packages=())
+    kept = a_dkms_module(builds=(a_build(), a_build(OLD)))
+    assert found(an_inventory(gone, a_kernel(), modules=(kept,))) == ["info image-missing"]
+
+
 def test_a_host_without_dkms_modules_is_sound() -> None:
     assert found(an_inventory(modules=(), dkms=None)) == []
 

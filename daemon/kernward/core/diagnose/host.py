@@ -19,7 +19,9 @@ def rule(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
         if not kernel.bootable and kernel.release != inventory.host.running:
             command = inventory.host.words.to_remove_headers(kernel.release.text)
             yield finding("image-missing", kernel=kernel.release, detail_command=command)
-            yield from _premature(kernel, modules, policy)
+            # Without headers nothing was built there: the image came and went, and dkms kept its build.
+            if kernel.headers is not None:
+                yield from _premature(kernel, modules, policy)
     yield from _unseen_running(inventory, policy)
     for module in modules:
         if is_selected(module, policy):
