@@ -21,7 +21,7 @@ from kernward.core.facts import KernelRelease
 from kernward.core.nouns import dataclass
 from kernward.tools.atomic import (
     copy_beside,
-    naming,
+    make_link,
     remove_file,
     sync_file,
     sync_folder,
@@ -116,9 +116,9 @@ def _make_tree(root: Root, release: KernelRelease, base: str, folder: str) -> No
         shutil.rmtree(outside)
     os.makedirs(root.outside(folder), mode=0o700)
     # Where modules are in /usr/lib by its build (kmod 34 on some hosts), and what configures it.
-    os.symlink(".", f"{outside}/usr")
+    make_link(".", f"{outside}/usr")
     for configured in ("etc", "run"):
-        os.symlink(f"/{configured}", f"{outside}/{configured}")
+        make_link(f"/{configured}", f"{outside}/{configured}")
     here = root.resolve(folder)
     for name in root.names(f"{_MODULES}/{release}"):
         path = f"{_MODULES}/{release}/{name}"
@@ -126,9 +126,7 @@ def _make_tree(root: Root, release: KernelRelease, base: str, folder: str) -> No
             continue
         # depmod follows links, and would go round and round in one that leads back to us.
         if not f"{here}/".startswith(f"{root.resolve(path)}/"):
-            link = f"{root.outside(folder)}/{name}"
-            with naming(link):
-                os.symlink(path, link)
+            make_link(path, f"{root.outside(folder)}/{name}")
 
 
 def _disagreement(root: Root, folder: str) -> Optional[str]:
