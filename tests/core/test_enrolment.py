@@ -80,7 +80,7 @@ def test_the_steps_are_in_order_and_none_is_left_out() -> None:
     ],
 )
 def test_the_doctor_says_so(key: Any, changes: Any, mark: Mark, found: str, step: str) -> None:
-    told = examine(a_machine(key, **changes), Policy(), is_root=True)
+    told = examine(a_machine(key, **changes), Policy(), is_root=True, unfinished=())
     (signatures,) = [each for each in told if each.what == "signatures"]
     assert signatures.mark is mark
     assert found in signatures.found
