@@ -18,7 +18,6 @@ from collections.abc import Collection
 from typing import Optional, Union
 
 from kernward.core.facts import FileTimes, KernelRelease, Unknown
-from kernward.errors import KernwardError
 from kernward.tools import dracut_conf, dracut_host, initramfs_places
 from kernward.tools.cpio import read_kernel_modules
 from kernward.tools.cpio_content import InitramfsContent
@@ -28,6 +27,7 @@ from kernward.tools.initramfs_swap import (
     WORK,
     clean_leftovers,
     discard,
+    making,
     new_work_folder,
     no_room,
     swap_in,
@@ -98,9 +98,7 @@ class Dracut:
         built = self._as_expected(kernel, expected) or build_beside(
             self._run, root, kernel, on_line, self._build_limit_s
         )
-        if isinstance(built, Rebuilt):
-            return built
-        if isinstance(built, NotRebuilt):
+        if not isinstance(built, BuiltImage):
             return built
         try:
             failed = not_as_expected(root, built, expected, code=True) or swap_in(root, built)
@@ -138,22 +136,16 @@ def build_beside(
     The host's configuration holds, since dracut reads it, and the options of the host's own hooks.
     Nothing is left when it fails or is interrupted by an exception.
     """
-    made: Union[BuiltImage, NotRebuilt, None] = None
-    try:
+
+    def make() -> Union[BuiltImage, NotRebuilt]:
         there = initramfs_places.images(root, kernel)
         target = there[0] if there else dracut_host.default_path(root, kernel)
         reason = _refusal(root, kernel, target)
-        made = (
+        return (
             NotRebuilt(reason) if reason else _make(run, root, (kernel, target), on_line, limit_s)
         )
-    except OSError as trouble:
-        made = NotRebuilt(f"{trouble.filename}: {trouble.strerror}")
-    except KernwardError as trouble:
-        made = NotRebuilt(f"{trouble.message}; {trouble.hint}")
-    finally:
-        if not isinstance(made, BuiltImage):
-            discard(root, kernel)
-    return made
+
+    return making(root, kernel, make)
 
 
 def _refusal(root: Root, kernel: KernelRelease, target: str) -> Optional[str]:

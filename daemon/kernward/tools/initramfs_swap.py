@@ -13,9 +13,10 @@ import re
 import shutil
 import stat
 import tempfile
-from typing import Optional
+from typing import Callable, Optional, Union
 
 from kernward.core.facts import SECOND_NS, KernelRelease
+from kernward.errors import KernwardError
 from kernward.tools import labels
 from kernward.tools.atomic import sync_folder
 from kernward.tools.initramfs import BuiltImage, NotRebuilt
@@ -43,6 +44,23 @@ def new_work_folder(root: Root, kernel: KernelRelease) -> str:
     folder = root.outside(f"{WORK}/{kernel}")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return f"{WORK}/{kernel}/{os.path.basename(tempfile.mkdtemp(dir=folder))}"
+
+
+def making(
+    root: Root, kernel: KernelRelease, make: Callable[[], Union[BuiltImage, NotRebuilt]]
+) -> Union[BuiltImage, NotRebuilt]:
+    """What ``make`` made in its work folder; nothing is left there when it fails or is interrupted."""
+    made: Union[BuiltImage, NotRebuilt, None] = None
+    try:
+        made = make()
+    except OSError as trouble:
+        made = NotRebuilt(f"{trouble.filename}: {trouble.strerror}")
+    except KernwardError as trouble:
+        made = NotRebuilt(f"{trouble.message}; {trouble.hint}")
+    finally:
+        if not isinstance(made, BuiltImage):
+            discard(root, kernel)
+    return made
 
 
 def swap_in(root: Root, built: BuiltImage) -> Optional[NotRebuilt]:

@@ -16,7 +16,6 @@ from collections.abc import Collection
 from typing import Optional, Union
 
 from kernward.core.facts import KernelRelease, Unknown
-from kernward.errors import KernwardError
 from kernward.tools import initramfs_hook
 from kernward.tools.cpio import read_kernel_modules
 from kernward.tools.cpio_content import InitramfsContent
@@ -26,6 +25,7 @@ from kernward.tools.initramfs_places import plain_names
 from kernward.tools.initramfs_swap import (
     clean_leftovers,
     discard,
+    making,
     new_work_folder,
     no_room,
     swap_in,
@@ -121,19 +121,12 @@ def build_beside(
     The host's compressor and MODULES setting hold, since mkinitramfs reads them. Nothing is left
     when it fails or is interrupted by an exception.
     """
-    made: Union[BuiltImage, NotRebuilt, None] = None
-    try:
-        target = image_path(kernel)
-        reason = unwanted(root, *_COMMANDS) or no_room(root, target, _WORK_FACTOR)
-        made = NotRebuilt(reason) if reason else _make(run, root, kernel, on_line, limit_s)
-    except OSError as trouble:
-        made = NotRebuilt(f"{trouble.filename}: {trouble.strerror}")
-    except KernwardError as trouble:
-        made = NotRebuilt(f"{trouble.message}; {trouble.hint}")
-    finally:
-        if not isinstance(made, BuiltImage):
-            discard(root, kernel)
-    return made
+
+    def make() -> Union[BuiltImage, NotRebuilt]:
+        reason = unwanted(root, *_COMMANDS) or no_room(root, image_path(kernel), _WORK_FACTOR)
+        return NotRebuilt(reason) if reason else _make(run, root, kernel, on_line, limit_s)
+
+    return making(root, kernel, make)
 
 
 def _make(
