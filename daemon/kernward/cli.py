@@ -281,9 +281,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from kernward.actions import command_of  # noqa: PLC0415
     from kernward.core.json_form import plan_dict  # noqa: PLC0415
     from kernward.core.render import plan_lines  # noqa: PLC0415
+    from kernward.workbench import command_of  # noqa: PLC0415
 
     seen, *_ = _look(options)
     commands = {step: command_of(step, seen.inventory) for step in seen.plan.steps}

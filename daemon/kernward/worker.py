@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Optional, Union
 
-from kernward.actions import command_of
 from kernward.core.attempts import (
     Attempt,
     Attempts,
@@ -53,6 +52,7 @@ from kernward.repair import repair_host
 from kernward.tools.history import History
 from kernward.tools.journal import send
 from kernward.tools.root import Root
+from kernward.workbench import command_of
 
 Tell = Callable[[Told], None]
 
