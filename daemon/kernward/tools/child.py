@@ -113,10 +113,19 @@ async def _lines(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    """Whoever of its group outlives the one that was started is killed, not left behind."""
+    if process.returncode is not None:
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
         with contextlib.suppress(asyncio.TimeoutError):
-            await within(_KILL_AFTER_S, process.wait())
+            await within(_KILL_AFTER_S, _closed(process))
+
+
+async def _closed(process: asyncio.subprocess.Process) -> None:
+    """Its end, and that of everybody who holds its output open."""
+    streams = [each for each in (process.stdout, process.stderr) if each is not None]
+    await asyncio.gather(process.wait(), *(each.read() for each in streams))
