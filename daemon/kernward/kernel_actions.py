@@ -5,20 +5,12 @@ As with all steps (actions.py): done is what the files say.
 
 from __future__ import annotations
 
-from kernward.core.facts import (
-    DepmodIndex,
-    ModuleFile,
-    Unknown,
-)
+from kernward.core.facts import DepmodIndex, ModuleFile, Unknown
 from kernward.core.steps import Step
 from kernward.execute import Done, Failed
 from kernward.machine import initramfs_of
 from kernward.remembered import module_file
-from kernward.tools import (
-    depmod,
-    dkms_tree,
-    kmod,
-)
+from kernward.tools import depmod, dkms_tree, kmod
 from kernward.tools.initramfs import NotRebuilt
 from kernward.tools.run import OnLine
 from kernward.workbench import (

@@ -25,11 +25,7 @@ from kernward.core.steps import Step, StepKind
 from kernward.errors import KernwardError, LockHeldError
 from kernward.execute import Done, Failed
 from kernward.machine import Machine
-from kernward.tools import (
-    depmod,
-    dkms,
-    labels,
-)
+from kernward.tools import depmod, dkms, labels
 from kernward.tools.dkms_beside import BuiltBeside
 from kernward.tools.retry import until_free
 from kernward.tools.run import Command, Completed, OnLine
