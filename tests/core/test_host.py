@@ -215,6 +215,29 @@ def test_what_dkms_kept_of_a_kernel_that_is_gone_with_its_headers_is_no_prematur
     assert found(an_inventory(gone, a_kernel(), modules=(kept,))) == ["info image-missing"]
 
 
+LEFT = f"remove what is left in /lib/modules/{OLD}"
+
+
+@pytest.mark.parametrize(
+    ("headers", "builds", "command"),
+    [
+        (some_headers(), (a_build(), a_build(OLD)), f"apt purge linux-headers-{OLD}"),
+        (DARK, (a_build(), a_build(OLD)), f"apt purge linux-headers-{OLD}"),
+        # They went with the image, and nothing told dkms.
+        (None, (a_build(), a_build(OLD)), f"dkms remove tracker/1.0 -k {OLD}, then {LEFT}"),
+        (None, (a_build(OLD),), LEFT),
+        (None, (a_build(),), LEFT),
+    ],
+)
+def test_only_what_is_there_is_said_to_be_removed(
+    headers: Any, builds: tuple[Any, ...], command: str
+) -> None:
+    gone = headers_only(OLD, headers=headers, packages=())
+    inventory = an_inventory(gone, a_kernel(), modules=(a_dkms_module(builds=builds),))
+    told = by_code(diagnose(inventory, Policy()))["image-missing"]
+    assert told.next_step == f"Nothing. To tidy up: {command}"
+
+
 def test_a_host_without_dkms_modules_is_sound() -> None:
     assert found(an_inventory(modules=(), dkms=None)) == []
 

@@ -8,6 +8,7 @@ from typing import Optional
 from kernward.core.diagnose.subject import finding, is_guarded, is_selected
 from kernward.core.facts import DkmsConf, DkmsModule, Inventory, Kernel, Unknown
 from kernward.core.findings import Evidence, Finding
+from kernward.core.package_words import PackageWords
 from kernward.core.policy import Policy
 
 
@@ -17,7 +18,7 @@ def rule(inventory: Inventory, policy: Policy) -> Iterator[Finding]:
     modules = inventory.modules if isinstance(inventory.modules, tuple) else ()
     for kernel in _selected(inventory, policy):
         if not kernel.bootable and kernel.release != inventory.host.running:
-            command = inventory.host.words.to_remove_headers(kernel.release.text)
+            command = _to_tidy(kernel, modules, inventory.host.words)
             yield finding("image-missing", kernel=kernel.release, detail_command=command)
             # Without headers nothing was built there: the image came and went, and dkms kept its build.
             if kernel.headers is not None:
@@ -86,6 +87,16 @@ def _premature(
                 module=module.name,
                 version=module.version,
             )
+
+
+def _to_tidy(kernel: Kernel, modules: tuple[DkmsModule, ...], words: PackageWords) -> str:
+    release = kernel.release.text
+    if kernel.headers is not None:
+        return words.to_remove_headers(release)
+    # With its last build dkms forgets a module: that one is left to who knows whether it is wanted.
+    kept = (each for each in modules if each.build_for(kernel.release) and len(each.builds) > 1)
+    removals = (f"dkms remove {each.name}/{each.version} -k {release}" for each in kept)
+    return ", then ".join((*removals, f"remove what is left in /lib/modules/{release}"))
 
 
 def _module(module: DkmsModule, inventory: Inventory, policy: Policy) -> Iterator[Finding]:
