@@ -10,10 +10,17 @@ from roots import kernels, rpm_hosts, rpm_kernels
 from roots.kernels import Archive
 from roots.live import DEBS
 from roots.overlay import Done
-from roots.rpm_hosts import RpmFamily
+from roots.rpm_hosts import FILES, RpmFamily
 from roots.rpm_kernels import RpmArchive
 from roots.states import Host, headers_first, one_transaction
 from roots.subjects import MAPPROBE, PLAINPROBE
+
+_BESIDE = (FILES / "beside.spec").read_text()
+_BUILD_BESIDE = """
+rpmbuild --quiet --define "_topdir /root/rpmbuild" --define "_rpmdir /opt/beside" -bb /root/beside.spec
+rm -r /root/beside.spec /root/rpmbuild
+createrepo_c --quiet --no-database /opt/beside
+"""
 
 
 class RpmHost(Host):
@@ -34,10 +41,15 @@ class RpmHost(Host):
         """The package of the newer kernel's headers."""
         return f"kernel-devel-{self.newer}"
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Packages with which, in one transaction, the headers come before the image."""
+        return ("another-agent", "another-agent-dkms")
+
     def offer(self, *folders: str) -> None:
-        """Let dnf and zypper install from these folders of the local archive only."""
+        """Let dnf and zypper install from these folders only: of the local archive, or of the root."""
         sections = (
-            f"[local-{each}]\nname={each}\nbaseurl=file://{DEBS}/{each}\nenabled=1\ngpgcheck=0\n\n"
+            f"[local-{Path(each).name}]\nname={each}\nbaseurl=file://{Path(DEBS, each)}\nenabled=1\ngpgcheck=0\n\n"
             for each in folders
         )
         text = "".join(sections)
@@ -95,6 +107,11 @@ class SuseHost(RpmHost):
     def headers(self) -> str:
         """The package of the newer kernel's headers."""
         return f"kernel-default-devel-{_version(self.newer)}"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Packages with which, in one go of zypper, the headers come before the image."""
+        return ("dracut",)
 
     def manager(self, *arguments: str, check: bool = True) -> Done:
         """One run of zypper, with the answers that a person would give."""
@@ -213,6 +230,35 @@ def plain_rpm(host: Host) -> None:
     assert isinstance(host, RpmHost)
     packages = (host.headers, host.image, f"kernel-modules-core-{host.newer}")
     host.run("rpm", "-i", *host.files_of(kernels.MAIN, *packages))
+
+
+def headers_before_image(host: Host) -> None:
+    """One transaction that brings other packages, too, for the sake of which headers come first."""
+    assert isinstance(host, RpmHost)
+    _offer_beside(host)
+    host.install(host.headers, host.image, *host.beside)
+
+
+def vendors_headers_before_image(host: Host) -> None:
+    """The same where a package builds as soon as headers come."""
+    host.offer(rpm_kernels.VENDOR)
+    host.install("vendor-agent")
+    headers_before_image(host)
+
+
+def plain_rpm_headers_before_image(host: Host) -> None:
+    """The same by rpm alone, of which no history tells."""
+    assert isinstance(host, RpmHost)
+    _offer_beside(host)
+    names = (host.headers, host.image, f"kernel-modules-core-{host.newer}")
+    beside = (f"/opt/beside/noarch/{each}-2-1.noarch.rpm" for each in host.beside)
+    host.run("rpm", "-i", *host.files_of(kernels.MAIN, *names), *beside)
+
+
+def _offer_beside(host: RpmHost) -> None:
+    (host / "/root/beside.spec").write_text(_BESIDE)
+    host.shell(_BUILD_BESIDE)
+    host.offer(kernels.MAIN, "/opt/beside")
 
 
 def image_removed(host: Host) -> None:
