@@ -22,6 +22,34 @@ rm -r /root/beside.spec /root/rpmbuild
 createrepo_c --quiet --no-database /opt/beside
 """
 
+# zypper asks the running kernel itself. There are no headers of the C library.
+_UNAME = """
+struct utsname {
+    char sysname[65], nodename[65], release[65], version[65], machine[65], domainname[65];
+};
+long syscall(long number, ...);
+int open(const char *path, int flags, ...);
+long read(int descriptor, void *into, unsigned long size);
+int close(int descriptor);
+
+int uname(struct utsname *name)
+{
+    int failed = syscall(63, name);
+    int told = open("/etc/scenario-running-kernel", 0);
+    long length = told < 0 ? 0 : read(told, name->release, 64);
+
+    if (length > 0)
+        name->release[length - 1] = 0;
+    if (told >= 0)
+        close(told);
+    return failed;
+}
+"""
+_BUILD_UNAME = """
+gcc -shared -fPIC -nostdlib -o /usr/local/lib/uname.so /root/uname.c
+rm /root/uname.c
+"""
+
 
 class RpmHost(Host):
     """A live root that is driven with dnf."""
@@ -116,6 +144,11 @@ class SuseHost(RpmHost):
     def manager(self, *arguments: str, check: bool = True) -> Done:
         """One run of zypper, with the answers that a person would give."""
         return self.run("zypper", "--non-interactive", "--no-gpg-checks", *arguments, check=check)
+
+    def purge_kernels(self) -> Done:
+        """What purge-kernels.service does after the boot into a new kernel; see three_kernels."""
+        told = ("env", "LD_PRELOAD=/usr/local/lib/uname.so")
+        return self.run(*told, "zypper", "--non-interactive", "purge-kernels")
 
     def settle(self) -> None:
         """The older kernel, its headers, and a boot."""
@@ -223,6 +256,19 @@ def oldest_removed(host: Host) -> None:
     host.boot(host.newest)
     oldest = _version(host.older)
     host.remove(f"kernel-default-{oldest}", f"kernel-default-devel-{oldest}")
+
+
+def three_kernels(host: Host) -> None:
+    """A third kernel came, with its headers. Modules are built for each, as at boots."""
+    assert isinstance(host, SuseHost)
+    one_transaction(host)
+    host.run("dkms", "autoinstall", "-k", host.newer)
+    host.offer(kernels.MAIN, rpm_kernels.NEWEST)
+    version = _version(host.newest)
+    host.install(f"kernel-default-{version}", f"kernel-default-devel-{version}")
+    host.run("dkms", "autoinstall", "-k", host.newest)
+    (host / "/root/uname.c").write_text(_UNAME)
+    host.shell(_BUILD_UNAME)
 
 
 def plain_rpm(host: Host) -> None:

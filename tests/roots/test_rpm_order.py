@@ -18,6 +18,7 @@ from roots.rpm_states import (
     SUSE_LIKE,
     RpmHost,
     RpmKind,
+    SuseHost,
     headers_before_image,
     image_removed,
     oldest_pushed_out,
@@ -27,6 +28,7 @@ from roots.rpm_states import (
     rebuilt_image,
     rebuilt_kernel_default,
     reinstalled_packages,
+    three_kernels,
     upgraded,
     vendors_headers_before_image,
 )
@@ -259,3 +261,44 @@ def test_a_removed_kernel_is_no_longer_asked_for(begin: Begin) -> None:
     host.install(f"kernel-default-devel={host.newest.removesuffix('-default')}.1")
     repaired(host)
     pointers.assert_right(host, host.newest)
+
+
+def test_the_oldest_of_three_kernels_goes_with_purge_kernels(begin: Begin) -> None:
+    host = begin(SUSE_LIKE, three_kernels)
+    assert isinstance(host, SuseHost)
+    MAPPROBE.teach(host)
+    assert found(host.asked("check")) == set()
+    memory = host / "/var/cache/kernward/seen-host"
+    image = [f"/boot/{name}-{host.older}".encode() for name in ("System.map", "config", "initrd")]
+    assert all(path in memory.read_bytes() for path in image)
+    host.boot(host.newest)
+    done = host.purge_kernels()
+    assert f"Running kernel release: {host.newest}\n" in done.stdout
+    assert "\n2 packages to remove.\n" in done.stdout
+    assert sorted(path.name for path in (host / "/boot").glob("vmlinuz-*")) == [
+        f"vmlinuz-{host.newer}",
+        f"vmlinuz-{host.newest}",
+    ]
+    # Of what dkms built nobody told it, and the folder stays for its sake.
+    (left,) = host.asked("check")["findings"]
+    assert (left["code"], left["severity"], left["kernel"]) == ("image-missing", "info", host.older)
+    assert host.kernward("check").returncode == 0
+    assert not any(path in memory.read_bytes() for path in image)
+    # Typed as it is told, that is gone as well, and with it all that is remembered.
+    first, second, third = left["next_step"].removeprefix("Nothing. To tidy up: ").split(", then ")
+    for command in (first, second):
+        host.run(*command.split())
+    assert third == f"remove what is left in /lib/modules/{host.older}"
+    host.run("rm", "-r", f"/lib/modules/{host.older}")
+    assert found(host.asked("check")) == set()
+    assert host.older.encode() not in memory.read_bytes()
+    assert_sound(host)
+    for kernel in (host.newer, host.newest):
+        pointers.assert_right(host, kernel)
+
+
+def test_the_kernel_that_runs_stays_when_kernels_are_purged(begin: Begin) -> None:
+    host = begin(SUSE_LIKE, three_kernels)
+    assert isinstance(host, SuseHost)
+    assert "Nothing to do" in host.purge_kernels().stdout
+    assert found(host.asked("check")) == set()
