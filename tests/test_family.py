@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from fakes import write_files
+from kernward.core.package_words import words_of
 from kernward.errors import KernwardError
 from kernward.family import Family, busy, family_of, installing, packages_of
+from kernward.tools.os_release import read_os_release
 from kernward.tools.root import Root
 
 DPKG = {"/var/lib/dpkg/status": "Package: base-files\n"}
@@ -30,6 +33,51 @@ DISTRIBUTIONS = {
     "leap": ('ID="opensuse-leap"\nID_LIKE="suse opensuse"\n', Family.RPM),
     "tumbleweed": ("ID='opensuse-tumbleweed'\n", Family.RPM),
 }
+
+
+# Of files in recorded/os-release/public: the family, what packages are installed with, and where
+# dkms comes from.
+HUB = ["Package Hub"]
+EPEL = ["CodeReady Builder", "EPEL"]
+PUBLIC = {
+    **dict.fromkeys(("rhel-8", "rhel-9", "rhel-10"), (Family.RPM, "dnf", EPEL)),
+    **dict.fromkeys(
+        ("centos-stream-8", "centos-stream-9", "centos-stream-10"), (Family.RPM, "dnf", EPEL)
+    ),
+    **dict.fromkeys(("rocky-8", "rocky-10", "almalinux-9"), (Family.RPM, "dnf", EPEL)),
+    **dict.fromkeys(("almalinux-10", "oracle-8", "oracle-9"), (Family.RPM, "dnf", EPEL)),
+    **dict.fromkeys(("fedora-42", "amazon-2023", "mageia-8"), (Family.RPM, "dnf", [])),
+    **dict.fromkeys(("leap-15.6", "leap-16.0", "tumbleweed"), (Family.RPM, "zypper", [])),
+    **dict.fromkeys(("sles-12.5", "sles-sap-12.5", "sles-15.6"), (Family.RPM, "zypper", HUB)),
+    "sles-16.0-transactional": (Family.RPM, "zypper", HUB),
+    **dict.fromkeys(("sle-micro-5.5", "sl-micro-6.0"), (Family.RPM, "zypper", [])),
+    **dict.fromkeys(("debian-12", "ubuntu-24.04"), (Family.DPKG, "apt", [])),
+}
+PUBLIC_FILES = Path(__file__).parent / "recorded/os-release/public"
+
+
+def test_every_file_of_a_distribution_is_told() -> None:
+    assert {each.name for each in PUBLIC_FILES.iterdir()} == {*PUBLIC, "README.md"}
+
+
+@pytest.mark.parametrize(("name", "expected"), PUBLIC.items(), ids=PUBLIC)
+def test_what_distributions_have_in_public_is_told(
+    tmp_path: Path, name: str, expected: tuple[Family, str, list[str]]
+) -> None:
+    family, manager, repositories = expected
+    # The other family's database is there, so that only the file can tell.
+    other = DPKG if family is Family.RPM else SQLITE
+    text = (PUBLIC_FILES / name).read_text()
+    write_files(tmp_path, {**other, "/etc/os-release": text})
+    root = Root(tmp_path)
+    assert family_of(root) is family
+    words = words_of(family.value, read_os_release(root), "x86_64")
+    assert words.install.partition(" ")[0] == manager
+    assert [each.name for each in words.dkms_needs] == repositories
+    # Commands have the number of the release, and no other.
+    major = name.partition(".")[0].rpartition("-")[2]
+    numbers = re.findall(r"\b(?:el|rhel-|ol)(\d+)", " ".join(e.enable for e in words.dkms_needs))
+    assert set(numbers) <= {major}
 
 
 @pytest.mark.parametrize(("release", "family"), DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)

@@ -32,6 +32,8 @@ _DISTRIBUTIONS = {
     **dict.fromkeys(("debian", "ubuntu", "raspbian", "proxmox"), Family.DPKG),
     **dict.fromkeys(("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), Family.RPM),
     **dict.fromkeys(("suse", "opensuse", "sles", "sled", "sle-micro", "mageia"), Family.RPM),
+    # Some of SUSE's say what they are like, and those for SAP of 12 do not.
+    **dict.fromkeys(("sles_sap", "sle_hpc", "sl-micro"), Family.RPM),
 }
 _DPKG = "/var/lib/dpkg"
 _WHERE = {Family.DPKG: _DPKG, Family.RPM: "rpm database"}

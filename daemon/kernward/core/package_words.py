@@ -228,11 +228,11 @@ def _of_suse(system: Mapping[str, str], architecture: str) -> tuple[Repository, 
 
 
 def _of_red_hat(system: Mapping[str, str], architecture: str) -> tuple[Repository, ...]:
-    """Enterprise Linux has dkms in EPEL, which builds upon CodeReady Builder; Fedora has it."""
+    """Enterprise Linux has dkms in EPEL, which builds upon CodeReady Builder; others have it."""
     identity, major = system.get("ID", ""), system.get("VERSION_ID", "").partition(".")[0]
-    # Fedora says platform:f44. Amazon's is like Fedora, and tells nothing.
+    # Fedora says platform:f44, Amazon's platform:al2023; Mageia and Amazon's second one say nothing.
     is_enterprise = system.get("PLATFORM_ID", "platform:el").startswith("platform:el")
-    if identity in {"fedora", "amzn"} or not is_enterprise:
+    if identity in {"fedora", "amzn", "mageia"} or not is_enterprise:
         return ()
     if identity == "rhel":
         builder = f"codeready-builder-for-rhel-{major}-{architecture}-rpms"
