@@ -14,6 +14,7 @@ RECORDED = Path(__file__).parents[1] / "recorded"
 EL9 = "5.14.0-427.13.1.el9_4.x86_64"
 EL8_RT = "4.18.0-553.rt7.342.el8_10.x86_64"
 UEK = "5.15.0-200.131.27.el9uek.x86_64"
+UEK64K = "6.12.0-202.76.4.1.el9uek.aarch64"
 LEAP = "5.14.21-150500.55.12-default"
 F44 = "6.19.7-300.fc44.aarch64"
 
@@ -43,7 +44,16 @@ F44 = "6.19.7-300.fc44.aarch64"
         (DNF, f"{EL9}+64k", "kernel-64k-core", f"dnf install kernel-64k-devel-{EL9}"),
         (DNF, f"{EL9}+debug", None, f"dnf install kernel-debug-devel-{EL9}"),
         (DNF, EL8_RT, None, f"dnf install kernel-rt-devel-{EL8_RT}"),
+        (DNF, f"{EL8_RT}+debug", None, f"dnf install kernel-rt-debug-devel-{EL8_RT}"),
         (DNF, UEK, None, f"dnf install kernel-uek-devel-{UEK}"),
+        (DNF, f"{UEK}.debug", None, f"dnf install kernel-uek-debug-devel-{UEK}"),
+        (DNF, f"{UEK64K}.64k", None, f"dnf install kernel-uek64k-devel-{UEK64K}"),
+        (DNF, f"{UEK64K}.64k", "kernel-uek64k-core", f"kernel-uek64k-devel-{UEK64K}"),
+        (DNF, f"{UEK64K}.64kdebug", None, f"dnf install kernel-uek64kdebug-devel-{UEK64K}"),
+        # One that is not known by name.
+        (DNF, f"{F44}+16k-debug", None, f"dnf install kernel-16k-debug-devel-{F44}"),
+        (DNF, "6.9.1-1.el9.elrepo.x86_64", None, "kernel-ml-devel-6.9.1-1.el9.elrepo"),
+        (DNF, "6.1.81-1.el9.elrepo.x86_64", None, "kernel-lt-devel-6.1.81-1.el9.elrepo"),
         (DNF, "6.9.1-1.el9.elrepo.x86_64", "kernel-ml-core", "kernel-ml-devel-6.9.1-1.el9.elrepo"),
         (DNF, F44, None, f"dnf install kernel-devel-{F44}"),
         (ZYPPER, LEAP, None, "zypper install kernel-default-devel=5.14.21-150500.55.12"),
@@ -63,6 +73,8 @@ def test_headers_are_asked_for_by_the_kernel_s_own_version(
         ("kernel-core", "kernel-devel"),
         ("kernel-rt-core", "kernel-rt-devel"),
         ("kernel-64k-core", "kernel-64k-devel"),
+        ("kernel-uki-virt", "kernel-devel"),
+        ("kernel-64k-uki-virt", "kernel-64k-devel"),
         ("kernel-uek-core", "kernel-uek-devel"),
         ("kernel", "kernel-devel"),
         ("kernel-default", "kernel-default-devel"),

@@ -90,7 +90,7 @@ class PackageWords:
         if self.naming is Naming.DEBIAN:
             return package
         if self.naming is Naming.REDHAT:
-            return f"{package}-{release.partition('+')[0]}"
+            return f"{package}-{_RED_HAT_VARIANT.sub('', release)}"
         # zypper 1.14.89 finds no package of a version without its rebuild counter, and then the
         # newest that provides it: every kernel package of SUSE provides itself like that.
         version = release.rpartition("-")[0] or release
@@ -137,27 +137,33 @@ class PackageWords:
     def _kernel_name(self, release: str) -> str:
         if self.naming is Naming.SUSE:
             return f"kernel-{release.rpartition('-')[2]}"
-        return next((name for name, mark in _RED_HAT_KERNELS if re.search(mark, release)), "kernel")
+        name = next((name for name, mark in _RED_HAT_KERNELS if re.search(mark, release)), "kernel")
+        variant = _RED_HAT_VARIANT.search(release)
+        if variant is None:
+            return name
+        # kernel-uek64k, but kernel-uek-debug.
+        joined = name == "kernel-uek" and variant["name"] != "debug"
+        return f"{name}{'' if joined else '-'}{variant['name']}"
 
 
-# Release names of Red Hat's family that are not the plain kernel's. Since EL9 a variant stands behind
-# a plus sign; the real-time kernel of EL8, Oracle's and CentOS's own are told by their release.
+# Of Red Hat's, as 64k, rt-debug or zfcpdump, it stands behind a plus sign and ends the name; of
+# Oracle's, as 64k or 64kdebug, behind a dot.
+_RED_HAT_VARIANT = re.compile(r"(?:\+|(?<=uek\.x86_64)\.|(?<=uek\.aarch64)\.)(?P<name>[a-z0-9-]+)$")
+# Release names of Red Hat's family that are not the plain kernel's: the real-time kernel of EL8,
+# Oracle's, CentOS's own. ELRepo's two cannot be told for sure; these series are its longterm ones.
 _RED_HAT_KERNELS = (
-    *(
-        (f"kernel-{name}", rf"\+{name}$")
-        for name in ("rt-debug", "64k-debug", "rt-64k-debug", "rt-64k", "rt", "64k", "debug")
-    ),
-    ("kernel-zfcpdump", r"\+zfcpdump$"),
     ("kernel-rt", r"\.rt\d+\."),
     ("kernel-uek", r"\.el\d+uek\."),
     ("kernel-plus", r"\.centos\.plus\."),
-    ("kernel-lt", r"\.elrepo\."),
+    ("kernel-lt", r"^(?:5\.4|6\.1|6\.12)\..*\.elrepo\."),
+    ("kernel-ml", r"\.elrepo\."),
 )
 
 
 def _stem(image: Optional[str]) -> Optional[str]:
     """``kernel-rt`` of ``kernel-rt-core``; SUSE's small image is called kernel-default-base."""
-    return None if image is None else re.sub(r"-(?:core|base|modules(?:-core)?)$", "", image)
+    parts = r"-(?:core|base|uki-virt|modules(?:-core)?)$"
+    return None if image is None else re.sub(parts, "", image)
 
 
 def _beside_debian(image: str) -> str:
