@@ -20,6 +20,7 @@ from kernward.core.facts import (
     PackageRole,
     Unknown,
 )
+from kernward.core.package_words import DNF
 from kernward.errors import KernwardError, ToolMissingError, ToolTimedOutError
 from kernward.tools.packages import PackageDatabase
 from kernward.tools.root import Root
@@ -266,6 +267,144 @@ def test_of_two_revisions_of_one_kernel_the_later_one_counts(tmp_path: Path) -> 
     packages = Rpm(rooted(tmp_path), ask).kernel_packages([release])
     assert not isinstance(packages, Unknown)
     assert [each.revision for each in packages[release]] == ["5.14.21-150500.55.12.2"]
+
+
+# ---- kernels as distributions publish them
+
+PUBLIC = {each["host"]: each for each in json.loads((RECORDED / "public/kernels.json").read_text())}
+# Of each: what has the image, the map and modules.builtin, modules.order; how its headers are got.
+FLAVOURS = {
+    "el8": ("kernel-core", ["kernel-core"], "kernel-devel-4.18.0-553.el8_10.x86_64"),
+    "el8-debug": (
+        "kernel-debug-core",
+        ["kernel-debug-core"],
+        "kernel-debug-devel-4.18.0-553.el8_10.x86_64",
+    ),
+    "el8-rt": (
+        "kernel-rt-core",
+        ["kernel-rt-core"],
+        "kernel-rt-devel-4.18.0-553.rt7.342.el8_10.x86_64",
+    ),
+    "el9": (
+        "kernel-core",
+        ["kernel-core", "kernel-modules-core"],
+        "kernel-devel-5.14.0-427.13.1.el9_4.x86_64",
+    ),
+    "el9-uki": (
+        "kernel-uki-virt",
+        ["kernel-modules-core", "kernel-uki-virt"],
+        "kernel-devel-5.14.0-427.13.1.el9_4.x86_64",
+    ),
+    "el9-uki-beside-core": (
+        "kernel-core",
+        ["kernel-core", "kernel-modules-core", "kernel-uki-virt"],
+        "kernel-devel-5.14.0-427.13.1.el9_4.x86_64",
+    ),
+    "el9-rt": (
+        "kernel-rt-core",
+        ["kernel-rt-core", "kernel-rt-modules-core"],
+        "kernel-rt-devel-5.14.0-427.13.1.el9_4.x86_64",
+    ),
+    "el9-64k": (
+        "kernel-64k-core",
+        ["kernel-64k-core", "kernel-64k-modules-core"],
+        "kernel-64k-devel-5.14.0-427.13.1.el9_4.aarch64",
+    ),
+    "el10": (
+        "kernel-core",
+        ["kernel-core", "kernel-modules-core"],
+        "kernel-devel-6.12.0-55.9.1.el10_0.x86_64",
+    ),
+    "fedora": (
+        "kernel-core",
+        ["kernel-core", "kernel-modules-core"],
+        "kernel-devel-6.14.9-300.fc42.x86_64",
+    ),
+    "fedora-16k": (
+        "kernel-16k-core",
+        ["kernel-16k-core", "kernel-16k-modules-core"],
+        "kernel-16k-devel-6.11.9-200.fc41.aarch64",
+    ),
+    "cachyos": (
+        "kernel-cachyos-core",
+        ["kernel-cachyos-core"],
+        "kernel-cachyos-devel-6.16.0-cachyos1.fc42.x86_64",
+    ),
+    "elrepo-ml": (
+        "kernel-ml-core",
+        ["kernel-ml-core", "kernel-ml-modules-core"],
+        "kernel-ml-devel-6.16.6-1.el10.elrepo.x86_64",
+    ),
+    "uek8": (
+        "kernel-uek-core",
+        ["kernel-uek-core", "kernel-uek-modules-core"],
+        "kernel-uek-devel-6.12.0-202.76.4.1.el9uek.x86_64",
+    ),
+    "uek8-64k": (
+        "kernel-uek64k-core",
+        ["kernel-uek64k-core", "kernel-uek64k-modules-core"],
+        "kernel-uek64k-devel-6.12.0-202.76.4.1.el9uek.aarch64",
+    ),
+}
+
+
+def published(folder: Path, host: str) -> tuple[Root, Callable[..., Completed]]:
+    """A root with the files of its packages, and rpm as it answers whose they are."""
+    release = PUBLIC[host]["release"]
+    build = Link(f"/usr/src/kernels/{release}")
+    lines: dict[str, list[str]] = {}
+    write_files(folder, {"/lib": Link("usr/lib"), "/var/lib/rpm/rpmdb.sqlite": "a database"})
+    for package in PUBLIC[host]["packages"]:
+        line = "{name}\t{architecture}\t{revision}\t1795799223\t1795799216".format(**package)
+        for path in package["files"]:
+            lines.setdefault(path, []).append(line)
+            # Files in /boot are ghosts.
+            if not path.startswith("/boot"):
+                inside = path.replace("/lib/", "/usr/lib/", 1) if path[:5] == "/lib/" else path
+                write_files(folder, {inside: build if path.endswith("/build") else path})
+
+    def run(command: Command, *_: object) -> Completed:
+        said = []
+        for path in command.argv[command.argv.index("--") + 1 :: 2]:
+            said += lines.get(path, []) or [f"error: file {path}: No such file or directory"]
+            said.append("file /proc/self/status is not owned by any package")
+        errors = [each for each in said if each.startswith("error: ")]
+        out = [each for each in said if each not in errors]
+        texts = ("".join(f"{each}\n" for each in part) for part in (out, errors))
+        return Completed(command.argv, len(errors), *texts, 0.01)
+
+    return Root(folder), run
+
+
+def test_every_published_kernel_is_told() -> None:
+    assert FLAVOURS.keys() == PUBLIC.keys()
+
+
+@pytest.mark.parametrize("host", FLAVOURS)
+def test_flavours_have_their_parts_and_headers(tmp_path: Path, host: str) -> None:
+    image, parts, headers = FLAVOURS[host]
+    release = KernelRelease(PUBLIC[host]["release"])
+    root, run = published(tmp_path, host)
+    database = Rpm(root, run)
+    packages = database.kernel_packages([release])
+    assert not isinstance(packages, Unknown)
+    found = {each.name: each.roles for each in packages[release]}
+    assert PackageRole.IMAGE in found[image]
+    of_image = {PackageRole.IMAGE, PackageRole.MAP, PackageRole.MODULES}
+    assert [name for name, roles in found.items() if roles & of_image] == parts
+    (devel,) = (name for name, roles in found.items() if PackageRole.HEADERS in roles)
+    assert DNF.to_get_headers(release.text, image) == f"dnf install {headers}"
+    # So it is where no package tells, and for whoever has removed the image.
+    assert DNF.to_get_headers(release.text) == DNF.to_get_headers(release.text, image) or (
+        host == "cachyos"
+    )
+    assert headers.startswith(f"{devel}-")
+    # What came under this name in another version is another kernel's.
+    owners = packages[release]
+    revision = owners[0].revision
+    events = [event(each.name, of) for each in owners for of in (revision, f"1{revision}")]
+    its = database.events_of(release, owners, events)
+    assert [(each.package, each.revision) for each in its] == [(x.name, revision) for x in owners]
 
 
 # ---- whose event is it

@@ -149,11 +149,14 @@ class Rpm:
         tree = f"/lib/modules/{release}"
         folders = (f"/usr/src/kernels/{release}", f"{tree}/build", f"{tree}/source")
         headers = dict.fromkeys(map(self._folder, folders))
+        # Of kernel-uki-virt, which has a map and modules.builtin, too. Few have it.
+        unified = f"{tree}/vmlinuz-virt.efi"
         return {
             f"/boot/vmlinuz-{release}": PackageRole.IMAGE,
             f"/boot/Image-{release}": PackageRole.IMAGE,
             f"/boot/image-{release}": PackageRole.IMAGE,
             f"{tree}/vmlinuz": PackageRole.IMAGE,
+            **(dict.fromkeys((unified,), PackageRole.IMAGE) if self._root.exists(unified) else {}),
             f"/boot/System.map-{release}": PackageRole.MAP,
             f"{tree}/System.map": PackageRole.MAP,
             f"{tree}/modules.builtin": PackageRole.MODULES,
