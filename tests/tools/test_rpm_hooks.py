@@ -190,6 +190,8 @@ class Dnf5:
     ("headers", "image", "kernel"),
     [
         ("kernel-devel", "kernel-core", KERNEL),
+        ("kernel-devel", "kernel-uki-virt", KERNEL),
+        ("kernel-64k-devel", "kernel-64k-uki-virt", f"{KERNEL}+64k"),
         ("kernel-rt-devel", "kernel-rt-core", f"{KERNEL}+rt"),
         ("kernel-64k-debug-devel", "kernel-64k-debug-core", f"{KERNEL}+64k-debug"),
         ("kernel-uek-devel", "kernel-uek", f"{KERNEL}+uek"),
@@ -223,6 +225,7 @@ def test_dnf5_headers_alone_and_an_image_alone_are_told_and_both_together_are_no
         *("kernel", "kernel-devel-matched", "kernel-headers", "kernel-tools-libs-devel"),
         *("kernel-modules-core", "kernel-rt-modules-core", "kernel-core-debuginfo"),
         *("kernel-srpm-macros", "kernel-source", "kernel-firmware-all", "kernel-default-kgraft"),
+        *("kernel-uki-virt-addons", "kernel-64k-uki-virt-addons"),
         *("kernel-devel\x1b[31m", "kernel-devel *", "kernel-devel,i", ""),
     ],
 )
@@ -242,6 +245,7 @@ def test_the_sources_of_suse_s_headers_belong_to_no_kernel(tree: Path) -> None:
     ("name", "places"),
     [
         ("kernel-devel", [f"lib/modules/{KERNEL}/vmlinuz", f"boot/vmlinuz-{KERNEL}"]),
+        ("kernel-devel", [f"lib/modules/{KERNEL}/vmlinuz-virt.efi"]),
         ("kernel-rt-devel", [f"lib/modules/{KERNEL}+rt/vmlinuz"]),
         ("kernel-default-devel", ["boot/vmlinuz-5.14.0-503-default"]),
     ],
@@ -374,6 +378,8 @@ def dnf4_says(
     ("headers", "image"),
     [
         ("kernel-devel", "kernel-core"),
+        ("kernel-devel", "kernel-uki-virt"),
+        ("kernel-64k-devel", "kernel-64k-uki-virt"),
         ("kernel-rt-devel", "kernel-rt-core"),
         ("kernel-64k-debug-devel", "kernel-64k-debug-core"),
         ("kernel-uek-devel", "kernel-uek"),

@@ -147,13 +147,13 @@ def _flavour_of_headers(name: str) -> Optional[str]:
 
 def _flavour_of_image(name: str) -> Optional[str]:
     """The flavour of a package that has a vmlinuz; None for all else."""
-    if name == "kernel-core":
+    if name in ("kernel-core", "kernel-uki-virt"):
         return ""
     # SUSE's kernel-default, Oracle's older kernel-uek: the image itself has no word at its end.
     if name.startswith("kernel-") and name[len("kernel-") :] in _WHOLE:
         return name[len("kernel-") :]
-    flavour = _between("kernel-", name, "-core")
-    return _between("kernel-", name, "-base") if flavour is None else flavour
+    flavours = (_between("kernel-", name, end) for end in ("-core", "-base", "-uki-virt"))
+    return next((flavour for flavour in flavours if flavour is not None), None)
 
 
 def _between(start: str, name: str, end: str) -> Optional[str]:
@@ -197,7 +197,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _has_image(kernel: str) -> bool:
-    places = ("/lib/modules/{}/vmlinuz", "/boot/vmlinuz-{}")
+    places = ("/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz-virt.efi", "/boot/vmlinuz-{}")
     return any(os.path.exists(each.format(kernel)) for each in places)
 
 
