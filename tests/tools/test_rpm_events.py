@@ -140,6 +140,80 @@ def test_a_history_is_read_with_its_log_and_neither_is_touched(
     assert len(before) == 2
 
 
+PUBLIC = RECORDED / "dnf/public"
+
+
+def logged(folder: Path, name: str) -> Root:
+    write_files(folder, {"/var/log/dnf.rpm.log": (PUBLIC / f"{name}.dnf.rpm.log").read_text()})
+    return Root(folder)
+
+
+def test_what_old_dnf_said_twice_came_once(tmp_path: Path) -> None:
+    """EL 8.0 and 8.1: as if it had been away in between, to where it was built meanwhile."""
+    names = ["kernel-core", "kernel-devel", "microcode_ctl"]
+    assert told(logged(tmp_path, "el8.1"), names=names) == [
+        "68430-68441 unpacked kernel-core 4.18.0-147.0.3.el8_1",
+        "68441-68480 unpacked kernel-devel 4.18.0-147.0.3.el8_1",
+        "68480-68481 unpacked microcode_ctl 4:20190618-1.20191115.1.el8_1",
+        "68483-68485 removed kernel-core 4.18.0-80.el8",
+        "3610-3619 unpack began kernel-core 4.18.0-147.0.3.el8_1 -> 4.18.0-147.0.3.el8_1",
+        "3610-3619 unpacked kernel-core 4.18.0-147.0.3.el8_1",
+    ]
+
+
+def test_what_a_script_prints_ends_no_turn(tmp_path: Path) -> None:
+    """A %pre has said something before anything of its package is there."""
+    names = ["kernel-rt-core", "agent", "dkms"]
+    assert told(logged(tmp_path, "el8.10"), names=names) == [
+        "15697-15708 unpacked kernel-rt-core 4.18.0-553.rt7.342.el8_10",
+        "15708-15730 unpacked agent 1.1.0-1",
+        "15730-15733 unpacked dkms 3.0.13-1.el8",
+        "15734-19334 removed kernel-rt-core 4.18.0-513.5.1.rt7.307.el8_9",
+    ]
+
+
+def test_flavours_epochs_and_zones_are_read(tmp_path: Path) -> None:
+    names = ["kernel-core", "kernel-64k-core", "openssl-libs", "kernel-tools-libs", "vim-enhanced"]
+    assert told(logged(tmp_path, "el9"), names=names) == [
+        "32002-32009 unpacked kernel-core 5.14.0-503.el9",
+        "32009-35609 unpacked kernel-64k-core 5.14.0-503.el9",
+        "57812-57814 unpacked openssl-libs 1:3.2.2-6.el9",
+        "57815-61415 removed kernel-tools-libs 5.14.0-427.el9",
+        "59200-62800 unpacked vim-enhanced 2:9.1.083-1.el9",
+    ]
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2", "1.3"])
+def test_every_layout_of_dnf4s_history_is_read(tmp_path: Path, version: str) -> None:
+    (tmp_path / DNF4[1:]).parent.mkdir(parents=True)
+    with sqlite3.connect(tmp_path / DNF4[1:]) as connection:
+        connection.executescript((PUBLIC / "history.sql").read_text())
+        if version > "1.1":
+            connection.execute("ALTER TABLE trans ADD comment TEXT DEFAULT ''")
+        if version > "1.2":
+            connection.execute("ALTER TABLE trans ADD persistence INTEGER DEFAULT 0")
+        connection.execute("UPDATE config SET value = ?", (version,))
+    assert told(Root(tmp_path), names=["kernel-core", "kernel-debug-core", "dkms"]) == [
+        "0-100 unpacked kernel-core 4.18.0-513.5.1.el8_9",
+        "0-100 unpacked dkms 1:3.0.12-1.el8",
+        "15696-15760 unpacked kernel-core 4.18.0-553.el8_10",
+        "15696-15760 unpack began dkms 1:3.0.12-1.el8 -> 1:3.0.13-1.el8",
+        "15696-15760 unpacked dkms 1:3.0.13-1.el8",
+        "15696-15760 removed kernel-core 4.18.0-513.5.1.el8_9",
+    ]
+
+
+def test_dnf5_of_fedora_42_has_the_second(tmp_path: Path) -> None:
+    text = (RECORDED / "dnf5/public/dnf5.log").read_text()
+    write_files(tmp_path, {"/var/log/dnf5.log": text})
+    names = ["kernel-cachyos-core", "kernel-cachyos-modules", "kernel-core"]
+    assert told(Root(tmp_path), names=names) == [
+        "43578 unpacked kernel-cachyos-modules 6.16.0-cachyos1.fc42",
+        "43579 unpacked kernel-cachyos-core 6.16.0-cachyos1.fc42",
+        "3890 unpacked kernel-core 6.17.4-200.fc42",
+    ]
+
+
 def test_what_dnf_log_alone_knows_counts_too(tmp_path: Path) -> None:
     text = (
         "2023-05-01T10:00:00Z INFO --- logging initialized ---\n"

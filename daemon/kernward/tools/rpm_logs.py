@@ -3,7 +3,8 @@
 Belongs here: their lines and times. Not here: dnf's history of whole transactions
 (rpm_history.py).
 
-dnf writes a package's line as its turn begins, before its %pre (dnf 4.14 and 4.23, measured);
+dnf writes a package's line as its turn begins, before its %pre (dnf 4.14 and 4.23, measured), and
+before 4.2.10 (EL 8.0 and 8.1) once more as it ends; what a %pre or %post prints is a line, too;
 zypp writes it when the turn is over, %post and the removal of the old one included, but before
 %posttrans. So a package was unpacked between its own line and the next, or the one before. dnf5
 (5.4) writes all that rpm tells it, the end of the unpacking among it, with removals that are half
@@ -40,6 +41,7 @@ _LONGEST_TURN_S = 3600
 
 # "2026-11-27T16:49:08+0000 SUBDEBUG Installed: kernel-core-5.14.0-1.x86_64"; Z in early EL8.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(Z|[+-]\d{4}) ")
+_DNF4_START = " INFO --- logging initialized ---"
 _DNF4_TURN = re.compile(r" SUBDEBUG ([A-Z][a-z]+): (\S+)$")
 # "… [13] INFO RPM callback install stop "kernel-core-0:5.14.0-2.x86_64" amount …"
 _DNF5_UNPACKED = re.compile(r" RPM callback install stop \"([^\"]+)\"")
@@ -55,8 +57,15 @@ def read_dnf_logs(root: Root, names: Collection[str]) -> tuple[Told, ...]:
     """What dnf.rpm.log, dnf5.log and their rotated copies tell of these. Raises OSError."""
     found = []
     for path, lines in _logs(root, log_paths(root, DNF_LOGS, DNF_LOG_NAME)):
+        last = ""
         for at, line in enumerate(lines):
+            if _DNF4_START in line:
+                last = ""
             turn, unpacked = _DNF4_TURN.search(line), _DNF5_UNPACKED.search(line)
+            if turn:
+                ended, last = turn[0] == last, turn[0]
+                if ended:
+                    continue
             text = turn[2] if turn else unpacked[1] if unpacked else ""
             package = _NEVRA.fullmatch(text) if text else None
             if package is None or package[1] not in names:
@@ -70,13 +79,15 @@ def read_dnf_logs(root: Root, names: Collection[str]) -> tuple[Told, ...]:
                 over_s = _next_turn(lines, at, began_s) if turn else began_s
                 when = span(began_s, over_s, f"{path} line {at + 1}")
                 revision = package[2].removeprefix("0:")
-                found.append(Told(package[1], package[3], revision, verb in _CAME, when))
+                old = revision if verb == "Reinstall" else None
+                found.append(Told(package[1], package[3], revision, verb in _CAME, when, old))
     return tuple(found)
 
 
 def _next_turn(lines: list[str], at: int, began_s: int) -> int:
-    """When the next line was written; after the last one, as long as any turn may take."""
-    times = (_dnf_time(line) for line in itertools.islice(lines, at + 1, None))
+    """When the next turn began, or the next run; after the last one, as long as any may take."""
+    rest = itertools.islice(lines, at + 1, None)
+    times = (_dnf_time(line) for line in rest if " SUBDEBUG " in line or _DNF4_START in line)
     return min(began_s + _LONGEST_TURN_S, next(filter(None, times), began_s + _LONGEST_TURN_S))
 
 
