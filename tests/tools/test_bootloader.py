@@ -5,6 +5,7 @@ The recorded menus have 6.1.0-56, -55 and -47, in submenus (``default``, ``by-id
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,65 @@ def test_el_boots_what_its_environment_says(
 ) -> None:
     """EL8 keeps all of it on the EFI partition where it boots from there."""
     assert taken(el(tmp_path, environment, folder), *EL) == EL[which]
+
+
+# Of files in recorded/bootloader/public: what they are called on hosts.
+IDS = {
+    "el8": "6f9cc9cb7d7845d49698c9537337cedc-4.18.0-74.el8.x86_64",
+    "el8-debug": "6f9cc9cb7d7845d49698c9537337cedc-4.18.0-80.el8.x86_64+debug",
+    "el9-rt": "6f9cc9cb7d7845d49698c9537337cedc-5.14.0-427.13.1.el9_4.x86_64+rt",
+    "el10-image": "ffffffffffffffffffffffffffffffff-6.12.0-211.53.1.el10_2.x86_64",
+    "el10-newer": "ec2e861e25a5b84dae6abcdefabcdefa-6.12.0-211.61.1.el10_2.x86_64",
+    "leap16-snapshot": "opensuse-leap-6.12.0-160000.35-default-1",
+    "tumbleweed-snapshot": "opensuse-tumbleweed-6.15.0-1-default-12",
+}
+KERNELS = {
+    name: KernelRelease(re.sub(r"^[0-9a-f]{32}-|^opensuse-[a-z]+-|-12?$", "", text))
+    for name, text in IDS.items()
+}
+
+
+def public(root: Path, *names: str, folder: str = "boot") -> Root:
+    for name in names:
+        text = (RECORDED / "public" / f"{name}.conf").read_text()
+        write(root, f"{folder}/loader/entries/{IDS[name]}.conf", text)
+    return Root(root)
+
+
+def test_every_published_entry_is_read() -> None:
+    files = {each.name for each in (RECORDED / "public").iterdir()}
+    assert files == {*(f"{name}.conf" for name in IDS), "README.md"}
+
+
+@pytest.mark.parametrize(
+    ("names", "saved", "expected"),
+    [
+        (("el8", "el8-debug"), "", "el8-debug"),
+        (("el8", "el8-debug"), IDS["el8"], "el8"),
+        (("el8", "el8-debug"), "1", "el8"),
+        (("el8", "el9-rt"), IDS["el8"], "el8"),
+        (("el9-rt",), IDS["el9-rt"], "el9-rt"),
+        # The first kernel of an image stays first, for its name has an f for each machine.
+        (("el10-image", "el10-newer"), "", "el10-image"),
+        (("el10-image", "el10-newer"), IDS["el10-newer"], "el10-newer"),
+    ],
+)
+def test_entries_as_red_hat_writes_them(
+    tmp_path: Path, names: tuple[str, ...], saved: str, expected: str
+) -> None:
+    write(tmp_path, "boot/grub2/grub.cfg", EL_MENU)
+    write(tmp_path, "boot/grub2/grubenv", f"saved_entry={saved}\n" if saved else "")
+    root = public(tmp_path, *names)
+    assert taken(root, *(KERNELS[name] for name in names)) == KERNELS[expected]
+
+
+@pytest.mark.parametrize("chosen", ["leap16-snapshot", "tumbleweed-snapshot"])
+def test_entries_of_snapshots_boot_the_kernel_of_their_folder(tmp_path: Path, chosen: str) -> None:
+    """The version has the number of a snapshot before the release."""
+    names = ("leap16-snapshot", "tumbleweed-snapshot")
+    root = public(tmp_path, *names, folder="boot/efi")
+    efi_variable(tmp_path, "LoaderEntryDefault", f"{IDS[chosen]}.conf")
+    assert taken(root, *(KERNELS[name] for name in names)) == KERNELS[chosen]
 
 
 def test_the_rescue_entry_boots_no_kernel_of_ours(tmp_path: Path) -> None:
