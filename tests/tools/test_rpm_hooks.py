@@ -194,9 +194,12 @@ class Dnf5:
         ("kernel-64k-devel", "kernel-64k-uki-virt", f"{KERNEL}+64k"),
         ("kernel-rt-devel", "kernel-rt-core", f"{KERNEL}+rt"),
         ("kernel-64k-debug-devel", "kernel-64k-debug-core", f"{KERNEL}+64k-debug"),
-        ("kernel-uek-devel", "kernel-uek", f"{KERNEL}+uek"),
-        ("kernel-default-devel", "kernel-default", f"{KERNEL}+default"),
-        ("kernel-default-devel", "kernel-default-base", f"{KERNEL}+default"),
+        ("kernel-uek-devel", "kernel-uek", KERNEL),
+        ("kernel-uek-debug-devel", "kernel-uek-debug-core", f"{KERNEL}.debug"),
+        ("kernel-uek64k-devel", "kernel-uek64k-core", f"{KERNEL}.64k"),
+        ("kernel-cachyos-devel", "kernel-cachyos-core", KERNEL),
+        ("kernel-default-devel", "kernel-default", "5.14.0-503-default"),
+        ("kernel-default-devel", "kernel-default-base", "5.14.0-503-default"),
     ],
 )
 def test_dnf5_headers_alone_and_an_image_alone_are_told_and_both_together_are_not(
@@ -247,6 +250,10 @@ def test_the_sources_of_suse_s_headers_belong_to_no_kernel(tree: Path) -> None:
         ("kernel-devel", [f"lib/modules/{KERNEL}/vmlinuz", f"boot/vmlinuz-{KERNEL}"]),
         ("kernel-devel", [f"lib/modules/{KERNEL}/vmlinuz-virt.efi"]),
         ("kernel-rt-devel", [f"lib/modules/{KERNEL}+rt/vmlinuz"]),
+        ("kernel-rt-devel", ["lib/modules/5.14.0-503-rt/vmlinuz"]),
+        ("kernel-uek-devel", [f"lib/modules/{KERNEL}/vmlinuz"]),
+        ("kernel-uek64k-devel", [f"lib/modules/{KERNEL}.64k/vmlinuz"]),
+        ("kernel-cachyos-devel", [f"lib/modules/{KERNEL}/vmlinuz"]),
         ("kernel-default-devel", ["boot/vmlinuz-5.14.0-503-default"]),
     ],
 )
@@ -259,6 +266,13 @@ def test_dnf5_headers_for_an_image_that_is_there_are_in_order(
         assert Dnf5(tree).transaction((name, KERNEL)) == ""
         (tree / place).unlink()
     assert Dnf5(tree).transaction((name, KERNEL)) != ""
+
+
+def test_dnf5_the_plain_kernel_of_a_version_is_no_image_of_its_variant(tree: Path) -> None:
+    (tree / f"lib/modules/{KERNEL}").mkdir(parents=True)
+    (tree / f"lib/modules/{KERNEL}/vmlinuz").write_text("")
+    assert Dnf5(tree).transaction(("kernel-rt-devel", KERNEL)) != ""
+    assert Dnf5(tree).transaction(("kernel-64k-debug-devel", KERNEL)) != ""
 
 
 def test_dnf5_an_image_alone_is_in_order_where_headers_or_no_modules_are_there(tree: Path) -> None:
