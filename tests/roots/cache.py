@@ -39,7 +39,7 @@ def entry(name: str, made_from: str, make: Callable[[Path], None]) -> Path:
     make it once.
     """
     final = folder() / f"{name}@{made_from}"
-    with _locked(folder() / f"{name}.lock"):
+    with locked(folder() / f"{name}.lock"):
         if not final.is_dir():
             unfinished = folder() / f"{name}.unfinished"
             remove(unfinished)
@@ -58,7 +58,8 @@ def remove(tree: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process after the other; the file stays behind."""
     with path.open("w") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
         yield

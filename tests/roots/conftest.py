@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from roots import cache
 from roots.replay import Replay, ReplayOf, Scene
 from roots.states import Begin, begun
 
@@ -31,12 +34,21 @@ def begin() -> Iterator[Begin]:
 
 @pytest.fixture(scope="session")
 def replay_of(tmp_path_factory: pytest.TempPathFactory) -> ReplayOf:
-    """Scenes that can be repaired again and again: ``replay_of(EXCHANGED)``. Each is made once."""
-    made: dict[Scene, Replay] = {}
+    """Scenes that can be repaired again and again: ``replay_of(EXCHANGED)``.
+
+    Each is made once, by the first of pytest's workers that wants it; their folders lie side by side.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    loaded: dict[Scene, Replay] = {}
 
     def replay(scene: Scene) -> Replay:
-        if scene not in made:
-            made[scene] = Replay(scene, tmp_path_factory.mktemp(scene.name) / "kept")
-        return made[scene]
+        if scene not in loaded:
+            with cache.locked(shared / f"{scene.name}.lock"):
+                made = shared / f"{scene.name}.pickle"
+                if not made.exists():
+                    made.write_bytes(pickle.dumps(Replay(scene, shared / scene.name)))
+                loaded[scene] = pickle.loads(made.read_bytes())  # noqa: S301 - our own of this run
+        return loaded[scene]
 
     return replay
