@@ -15,7 +15,7 @@ from roots.replay import Replay, ReplayOf, Scene
 from roots.states import Begin, begun
 
 # Of the scenario alone: the first one to need a root or a state waits for it to be made.
-_SCENARIO_LIMIT_S = 300
+_SCENARIO_LIMIT_S = 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
