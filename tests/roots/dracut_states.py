@@ -94,7 +94,7 @@ def runs(host: Host) -> list[str]:
     return lines
 
 
-def unpacked(host: Host, image: str) -> dict[str, str]:
+def unpacked(host: LiveRoot, image: str) -> dict[str, str]:
     """Module file name → hash of what an image holds, as dracut's own tools and cpio unpack it."""
     script = """
         mkdir /tmp/image; cd /tmp/image

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Optional
 
+from roots.dracut_states import unpacked
 from roots.live import LiveRoot
 from roots.overlay import Done
 from roots.subjects import DKMS_PLACES
@@ -122,13 +123,22 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def image_of(host: LiveRoot, kernel: str) -> str:
+    """The path inside of the initramfs of ``kernel``, under the name that its family has for it."""
+    names = (f"initrd.img-{kernel}", f"initramfs-{kernel}.img", f"initrd-{kernel}")
+    (found,) = (f"/boot/{name}" for name in names if (host / f"/boot/{name}").exists())
+    return found
+
+
 def in_image(host: LiveRoot, kernel: str) -> dict[str, str]:
     """Module file name → hash, of all that the initramfs of ``kernel`` holds, read to its end."""
+    image = image_of(host, kernel)
+    if not image.startswith("/boot/initrd.img-"):
+        return unpacked(host, image)
     script = """
         unmkinitramfs "$1" /tmp/image
         find /tmp/image -name '*.ko*' -type f -exec sha256sum {} +
     """
-    image = f"/boot/initrd.img-{kernel}"
     done = host.run("/bin/sh", "-ec", script, "sh", image)
     pairs = (line.split(maxsplit=1) for line in done.stdout.splitlines())
     return {path.rsplit("/", 1)[-1]: digest for digest, path in pairs}

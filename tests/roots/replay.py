@@ -7,20 +7,25 @@ of dkms, depmod and all of kernward are the real ones.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from roots import plug
+from kernward.tools.depmod import WORK
+from roots import plug, pointers
 from roots.debian import BOOKWORM
 from roots.dracut_states import dracut_on_bookworm
+from roots.kinds import Kind
 from roots.overlay import Done
 from roots.plug import Call, Plug
 from roots.proof import in_image, leftovers, raised, sha256
+from roots.rpm_states import EL9_VENDOR
+from roots.rpm_states import early_headers_first as early_headers_first_by_rpm
 from roots.states import Host, State, begun, early_headers_first, one_transaction
-from roots.subjects import MAPPROBE
+from roots.subjects import DKMS_PLACES, MAPPROBE
 
 # Nothing may be there in the end that is not there after an undisturbed repair.
 _EVERYWHERE = ("/boot", "/etc", "/run", "/usr/lib/modules", "/usr/lib/systemd", "/var")
@@ -34,6 +39,9 @@ _AT_RISK = (*_WRITTEN, "/etc", "/var/lib/kernward", "/var/cache")
 _NEVER_WRITTEN = ("vmlinuz-", "System.map-", "config-")
 _TREE = "/var/lib/dkms/mapprobe"
 _KEPT = "/opt/kept"
+_MEMORY = "/var/cache/kernward/half-"
+# Of what is alike.
+SPARSE = 7
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Scene:
     prepare: Callable[[Host], None]
     own_tree: bool
     version: str = "1.0"
-    only: tuple[str, ...] = ()
+    kind: Kind = BOOKWORM
 
 
 def _leave_plainprobe(host: Host) -> None:
@@ -84,13 +92,14 @@ REPLACED = Scene(
 RESTORED = Scene("restored", one_transaction, _damage_the_installed_file, own_tree=False)
 INSTALLED = Scene("installed", early_headers_first, _take_the_module_away, own_tree=True)
 DRACUT = Scene("dracut", dracut_on_bookworm, _want_it_inside, own_tree=True)
-SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED, INSTALLED, DRACUT)
+EL9 = Scene("el9", early_headers_first_by_rpm, _leave_plainprobe, own_tree=True, kind=EL9_VENDOR)
+SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED, INSTALLED, DRACUT, EL9)
 
 
 @contextmanager
 def begun_scene(scene: Scene) -> Iterator[Host]:
     """A host before its repair, with the real tools."""
-    with begun(BOOKWORM, scene.state) as host:
+    with begun(scene.kind, scene.state) as host:
         MAPPROBE.teach(host)
         scene.prepare(host)
         if scene.own_tree:
@@ -139,6 +148,26 @@ class Replay:
             _put(host, _stand_ins(self.scene))
             yield host
 
+    @property
+    def points(self) -> list[Call]:
+        """The calls, in order, but of those that are alike only every seventh.
+
+        Alike are the links of an index that is made beside, which nobody but us ever looks at, and what
+        is done in one folder over and over, as with the pieces of a copy: all but first and last. At the
+        end the memory is saved, by as many writes as it has content: up to the first of them.
+        """
+        saving = [call.number for call in self.calls if call.path.startswith(_MEMORY)]
+        alike = {call.number for call in self.calls if call.path.startswith(f"{WORK}/")}
+        alike -= {min(alike), max(alike)}
+        for three in zip(self.calls, self.calls[1:], self.calls[2:]):
+            if len({(call.name, os.path.dirname(call.path)) for call in three}) == 1:
+                alike.add(three[1].number)
+        return [
+            call
+            for call in self.calls[: saving[1]]
+            if call.number not in alike or call.number % SPARSE == 0
+        ]
+
     def paths_of(self, host: Host) -> frozenset[str]:
         """All that is there, of what may not be more or less than after an undisturbed repair."""
         return frozenset(plug.below(host, _EVERYWHERE))
@@ -179,7 +208,7 @@ def disk(host: Host) -> plug.Disk:
 def _assert_mended(host: Host) -> None:
     """What the real tools made is what the map and dkms want."""
     installed = MAPPROBE.installed(host, host.newer)
-    assert host.modinfo(installed, "map").endswith(host.newer)
+    pointers.assert_right(host, host.newer)
     inside = in_image(host, host.newer)
     assert inside.get("mapprobe.ko", sha256(host / installed)) == sha256(host / installed)
     answer = host.asked("check", "--kernel", host.newer)
@@ -192,9 +221,11 @@ def _whole_files(host: Host) -> Mapping[str, frozenset[str]]:
     for kernel in (host.older, host.newer):
         modules = host / f"/lib/modules/{kernel}"
         places = {
-            "initramfs": (host / "/boot").glob(f"initrd.img-{kernel}"),
+            "initramfs": (host / "/boot").glob(f"init*{kernel}*"),
             "index": modules.glob("modules.dep*"),
-            "installed": (modules / "updates/dkms").glob("mapprobe.ko*"),
+            "installed": (
+                path for place in DKMS_PLACES for path in (modules / place).glob("mapprobe.ko*")
+            ),
             "built": (host / _TREE).glob(f"*/{kernel}/x86_64/module/*.ko"),
         }
         for what, files in places.items():

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import pytest
 
-from kernward.tools.depmod import WORK
 from roots import plug
 from roots.plug import Plug
 from roots.proof import assert_sound
 from roots.proof import repaired as repaired_by_all
 from roots.replay import (
     DRACUT,
+    EL9,
     EXCHANGED,
     INSTALLED,
     MERGED,
     REPLACED,
     RESTORED,
     SCENES,
+    SPARSE,
     Replay,
     ReplayOf,
     Scene,
@@ -31,9 +32,16 @@ from roots.replay import (
 
 # The points of a scene are dealt to several tests, so that workers can share them.
 _SHARES = 8
-_LEAST_POINTS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60, DRACUT: 65}
-_MEMORY = "/var/cache/kernward"
-_OF_IMAGES = ("/boot", "/etc", f"{_MEMORY}/initramfs/")
+_LEAST_CALLS = {EXCHANGED: 60, MERGED: 80, REPLACED: 80, RESTORED: 15, INSTALLED: 60}
+_LEAST_CALLS.update({DRACUT: 65, EL9: 80})
+_IMAGES = ("/boot/", "/var/cache/kernward/initramfs/")
+_MODULES = ("/lib/modules/", "/usr/lib/modules/")
+# Where what is done differs from what is done in the scenes before.
+_ONLY = {
+    MERGED: (*_MODULES, "/var/lib/dkms/mapprobe/"),
+    DRACUT: ("/etc/", *_IMAGES),
+    EL9: (*_MODULES, *_IMAGES),
+}
 _ALWAYS_LOST = {"/var/lib/kernward/lock"}
 
 
@@ -41,7 +49,7 @@ _ALWAYS_LOST = {"/var/lib/kernward/lock"}
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_stopped_before_every_write(replay_of: ReplayOf, scene: Scene, share: int) -> None:
     replay = replay_of(scene)
-    assert len(replay.calls) >= _LEAST_POINTS[scene]
+    assert len(replay.calls) >= _LEAST_CALLS[scene]
     for point in _points(replay)[share::_SHARES]:
         lost = _stopped(replay, point, loses=True)
         # Where power makes a difference at all, once more without a cut.
@@ -50,18 +58,13 @@ def test_stopped_before_every_write(replay_of: ReplayOf, scene: Scene, share: in
 
 
 def _points(replay: Replay) -> list[int]:
-    """Every call, but for most of those about links and copies that nobody but us ever looks at.
-
-    With dracut most of those before the image, too, which other scenes have. At the end the memory is
-    saved, by as many writes as it has content: up to the first of them.
-    """
-    saving = [call.number for call in replay.calls if call.path.startswith(f"{_MEMORY}/half-")]
-    calls = replay.calls
-    own = [call.number for call in calls if call.path.startswith(f"{WORK}/")][1:-1]
-    if replay.scene is DRACUT:
-        own += [call.number for call in calls if not call.path.startswith(_OF_IMAGES)]
-    points = (call.number for call in replay.calls if call.number <= saving[1])
-    return [point for point in points if point not in own or point % 7 == 0]
+    """Of a scene that is like another one but for some places, most of those in these places."""
+    own = _ONLY.get(replay.scene, "/")
+    return [
+        call.number
+        for call in replay.points
+        if call.path.startswith(own) or call.number % SPARSE == 0
+    ]
 
 
 def _stopped(replay: Replay, point: int, *, loses: bool) -> list[str]:
@@ -81,24 +84,30 @@ def _stopped(replay: Replay, point: int, *, loses: bool) -> list[str]:
     return lost
 
 
-@pytest.mark.parametrize("fifth", [1, 2, 3, 4])
-@pytest.mark.parametrize("scene", [EXCHANGED, DRACUT], ids=lambda scene: scene.name)
-def test_stopped_inside_the_real_tools(replay_of: ReplayOf, scene: Scene, fifth: int) -> None:
+@pytest.mark.parametrize(
+    ("scene", "fifths"),
+    [(EXCHANGED, (1, 3)), (EXCHANGED, (2, 4)), (DRACUT, (1, 3)), (EL9, (2, 4))],
+    ids=lambda each: getattr(each, "name", str(each)),
+)
+def test_stopped_inside_the_real_tools(
+    replay_of: ReplayOf, scene: Scene, fifths: tuple[int, ...]
+) -> None:
     """The writes of dkms, make, gcc and the maker of images count as well; nothing is a stand-in."""
     replay = replay_of(scene)
     with begun_scene(scene) as host:
         done = plug.run(host, Plug(), repair_argv(host), with_all=True)
         assert done.returncode == 0, done.output
-        point = len(plug.calls(host)) * fifth // 5
-    with begun_scene(scene) as host:
-        before = disk(host)
-        done = plug.run(host, plug.pulled_at(point), repair_argv(host), with_all=True)
-        assert done.returncode == plug.KILLED, done.output
-        calls = plug.calls(host)
-        assert len(calls) >= point
-        replay.assert_whole(host)
-        before.lose_unsynced(calls[: point - 1])
-        replay.assert_whole(host)
-        repaired_by_all(host)
-        assert_sound(host)
-        assert sorted(replay.paths ^ set(replay.paths_of(host))) == []
+        whole = len(plug.calls(host))
+    for point in (whole * fifth // 5 for fifth in fifths):
+        with begun_scene(scene) as host:
+            before = disk(host)
+            done = plug.run(host, plug.pulled_at(point), repair_argv(host), with_all=True)
+            assert done.returncode == plug.KILLED, done.output
+            calls = plug.calls(host)
+            assert len(calls) >= point
+            replay.assert_whole(host)
+            before.lose_unsynced(calls[: point - 1])
+            replay.assert_whole(host)
+            repaired_by_all(host)
+            assert_sound(host)
+            assert sorted(replay.paths ^ set(replay.paths_of(host))) == []
