@@ -6,20 +6,29 @@ Nothing is lost, what is wrong is said with its file, and without it the next re
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 from dataclasses import dataclass
 
 import pytest
 
-from roots import plug
+from roots import plug, pointers
 from roots.overlay import Done
 from roots.plug import Call, Plug
 from roots.proof import assert_sound, in_image, leftovers, raised, sha256
 from roots.proof import repaired as repaired_by_all
-from roots.replay import DRACUT, EXCHANGED, ReplayOf, begun_scene, repair_argv, repaired
+from roots.replay import (
+    DRACUT,
+    EL9,
+    EXCHANGED,
+    ReplayOf,
+    Scene,
+    begun_scene,
+    repair_argv,
+    repaired,
+)
 from roots.subjects import MAPPROBE
 
+_on_both = pytest.mark.parametrize("scene", [EXCHANGED, EL9], ids=lambda scene: scene.name)
 _YEAR_S = 365 * 24 * 3600
 _NEEDS_ROOM = ("open64", "write", "mkdir", "symlink", "fsync", "posix_fallocate64")
 # Of those that are alike, one after the other.
@@ -47,14 +56,16 @@ _FAULTS = {
 
 @pytest.mark.parametrize("kind", _FAULTS)
 @pytest.mark.parametrize("place", ["/boot", "/lib/modules", "/var"])
-def test_a_disk_that_fails_from_a_write_on(replay_of: ReplayOf, place: str, kind: str) -> None:
-    replay, fault = replay_of(EXCHANGED), _FAULTS[kind]
-    # At the end the memory is saved, by as many writes as it has content.
-    calls = itertools.takewhile(lambda call: not _is_memory(call), replay.calls)
-    there = [call for call in calls if _is_in(call.path, place)]
-    points = [at for at, call in enumerate(there, 1) if fault.concerns(call)]
-    assert len(points) >= 8
-    for point in points[:: fault.every]:
+@_on_both
+def test_a_disk_that_fails_from_a_write_on(
+    replay_of: ReplayOf, scene: Scene, place: str, kind: str
+) -> None:
+    replay, fault = replay_of(scene), _FAULTS[kind]
+    there = [call for call in replay.calls if _is_in(call.path, place)]
+    concerned = [call for call in there if fault.concerns(call)]
+    assert len(concerned) >= 8
+    points = [there.index(call) + 1 for call in concerned if call in replay.points]
+    for point in points[:: fault.every * (1 if scene is EXCHANGED else _SPARSE)]:
         with replay.begun() as host:
             last = Plug.last if fault.lasts else point
             faulty = Plug(first=point, last=last, error=fault.error, under=place)
@@ -85,10 +96,6 @@ def test_a_boot_folder_that_is_full_when_dracut_has_made_its_image(replay_of: Re
             replay.assert_converges(host)
 
 
-def _is_memory(call: Call) -> bool:
-    return call.path.startswith("/var/cache/kernward/half-") and call.name == "write"
-
-
 def _is_in(path: str, place: str) -> bool:
     return f"{path}/".startswith((f"{place}/", f"/usr{place}/"))
 
@@ -104,8 +111,9 @@ def _assert_told(done: Done, fault: _Fault, place: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize("seconds", [_YEAR_S, -_YEAR_S], ids=["forth and back", "back and forth"])
-def test_a_clock_that_jumps_all_the_time(replay_of: ReplayOf, seconds: int) -> None:
-    replay = replay_of(EXCHANGED)
+@_on_both
+def test_a_clock_that_jumps_all_the_time(replay_of: ReplayOf, scene: Scene, seconds: int) -> None:
+    replay = replay_of(scene)
     with replay.begun() as host:
         done = plug.run(host, Plug(clock_off_s=seconds), repair_argv(host))
         assert done.returncode == 0, done.output
@@ -117,8 +125,11 @@ def test_a_clock_that_jumps_all_the_time(replay_of: ReplayOf, seconds: int) -> N
 _COUNT_SLEEPERS = '"$@"; code=$?; grep -lsx sleep /proc/[0-9]*/comm; exit $code'
 
 
-def test_a_dkms_that_hangs_is_ended_with_all_that_it_started(replay_of: ReplayOf) -> None:
-    replay = replay_of(EXCHANGED)
+@_on_both
+def test_a_dkms_that_hangs_is_ended_with_all_that_it_started(
+    replay_of: ReplayOf, scene: Scene
+) -> None:
+    replay = replay_of(scene)
     with replay.begun() as host:
         settings = host / "/etc/kernward/kernward.toml"
         before = settings.read_text()
@@ -152,8 +163,9 @@ echo "codes: $one $other"
 """
 
 
-def test_two_repairs_at_once(replay_of: ReplayOf) -> None:
-    replay = replay_of(EXCHANGED)
+@_on_both
+def test_two_repairs_at_once(replay_of: ReplayOf, scene: Scene) -> None:
+    replay = replay_of(scene)
     with replay.begun() as host:
         done = host.run("/bin/sh", "-c", _TWICE, "sh", *repair_argv(host))
         assert "codes: 0 0" in done.stdout
@@ -169,8 +181,13 @@ kernel=$1 headers=$2; shift 2
 for _ in 1 2; do
     dkms build --force mapprobe/1.0 -k "$kernel"
     dkms install --force mapprobe/1.0 -k "$kernel"
-    update-initramfs -u -k "$kernel"
-    apt-get -q -y install --reinstall "$headers"
+    if command -v update-initramfs; then
+        update-initramfs -u -k "$kernel"
+        apt-get -q -y install --reinstall "$headers"
+    else
+        dracut -f "/boot/initramfs-$kernel.img" "$kernel"
+        dnf -q -y reinstall "$headers"
+    fi
 done >/tmp/human 2>&1 &
 while "$@"; code=$?; kill -0 $! 2>/dev/null; do
     echo "code: $code"
@@ -180,9 +197,10 @@ exit 0
 """
 
 
-def test_a_human_at_work_at_the_same_moment(replay_of: ReplayOf) -> None:
-    replay = replay_of(EXCHANGED)
-    with begun_scene(EXCHANGED) as host:
+@_on_both
+def test_a_human_at_work_at_the_same_moment(replay_of: ReplayOf, scene: Scene) -> None:
+    replay = replay_of(scene)
+    with begun_scene(scene) as host:
         argv = (host.newer, host.headers, *repair_argv(host))
         done = host.run("/bin/sh", "-c", _HUMAN, "sh", *argv)
         assert "Traceback" not in done.output
@@ -190,8 +208,7 @@ def test_a_human_at_work_at_the_same_moment(replay_of: ReplayOf) -> None:
         for kernel in (host.older, host.newer):
             installed = sha256(host / MAPPROBE.installed(host, kernel))
             assert in_image(host, kernel)["mapprobe.ko"] == installed
-            host.run("rm", "-rf", "/tmp/image")
-        assert host.modinfo(MAPPROBE.installed(host, host.newer), "map").endswith(host.newer)
+            pointers.assert_right(host, kernel)
         assert_sound(host)
         ours = {path for path in replay.paths_of(host) - replay.paths if "kernward" in path}
         assert ours == set()
