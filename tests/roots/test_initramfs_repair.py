@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
+from roots import dracut_states, pointers
 from roots.debian import BOOKWORM
-from roots.proof import assert_sound, files, held, in_image, raised, repaired, sha256
+from roots.dracut_states import want
+from roots.kinds import Kind, on_both
+from roots.proof import assert_sound, files, held, image_of, in_image, raised, repaired, sha256
+from roots.rpm_states import EL9_VENDOR
+from roots.rpm_states import early_headers_first as early_headers_first_by_rpm
 from roots.states import (
     Begin,
     Host,
+    State,
     early_headers_first,
     headers_first,
     image_first,
@@ -14,31 +22,45 @@ from roots.states import (
 )
 from roots.subjects import MAPPROBE, PLAINPROBE, Subject
 
-_HOOK = "/etc/initramfs-tools/hooks/kernward"
+# What makes every image hold a module from now on.
+_HOOKS = ("/etc/initramfs-tools/hooks/kernward", dracut_states.DROP_IN)
 
 
-def _want(host: Host, *names: str) -> None:
-    settings = host / "/etc/kernward/kernward.toml"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    quoted = ", ".join(f'"{name}"' for name in names)
-    settings.write_text(f"in_initramfs = [{quoted}]\n")
-
-
-def _count_runs(host: Host) -> None:
-    """Have each run of mkinitramfs noted down, whoever starts it."""
+def _begun(begin: Begin, kind: Kind, state: State) -> Host:
+    """A host whose runs of mkinitramfs or dracut are noted down, whoever starts them."""
+    host = begin(kind, state)
+    host.make_small_images()
+    if kind is EL9_VENDOR:
+        dracut_states.count_runs(host)
+        return host
     wrapper = host / "/usr/local/sbin/mkinitramfs"
     wrapper.write_text(
         '#!/bin/sh\necho "$*" >>/var/log/mkinitramfs-runs\nexec /usr/sbin/mkinitramfs "$@"\n'
     )
     wrapper.chmod(0o755)
+    return host
 
 
 def _runs(host: Host) -> list[str]:
     """The kernels that images were made for since the last time this was asked."""
     log = host / "/var/log/mkinitramfs-runs"
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = log.read_text().splitlines() if log.exists() else dracut_states.runs(host)
     log.unlink(missing_ok=True)
-    return sorted(line.split()[-1] for line in lines)
+    kernels = (host.older, host.newer)
+    return sorted(kernel for line in lines for kernel in kernels if kernel in line)
+
+
+def _make_image(host: Host, kernel: str) -> None:
+    """As the host's packages and people do."""
+    if host.run("which", "update-initramfs", check=False).returncode == 0:
+        host.run("update-initramfs", "-u", "-k", kernel)
+    else:
+        host.run("dracut", "--force", image_of(host, kernel), kernel)
+
+
+def _is_left_alone(host: Host) -> bool:
+    """The host's own configuration is as the admin has it."""
+    return not any((host / hook).exists() for hook in _HOOKS)
 
 
 def _assert_holds(host: Host, kernel: str, *subjects: Subject) -> None:
@@ -51,12 +73,11 @@ def _assert_holds(host: Host, kernel: str, *subjects: Subject) -> None:
             assert name not in inside
 
 
-def test_a_module_wanted_by_the_settings_is_put_in_and_kept_right(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_module_wanted_by_the_settings_is_put_in_and_kept_right(begin: Begin, kind: Kind) -> None:
+    host = _begun(begin, kind, one_transaction)
     MAPPROBE.teach(host)
-    host.make_small_images()
-    _want(host, "mapprobe")
-    _count_runs(host)
+    want(host, "mapprobe")
     both = [host.older, host.newer]
     assert raised(host.asked("check")) == {
         ("initramfs-missing-module", "hold", "mapprobe", kernel) for kernel in both
@@ -69,8 +90,8 @@ def test_a_module_wanted_by_the_settings_is_put_in_and_kept_right(begin: Begin) 
     assert _runs(host) == []
 
     # Whoever makes the image later, the module is in it.
-    host.run("update-initramfs", "-u", "-k", host.newer)
-    _runs(host)
+    _make_image(host, host.newer)
+    assert _runs(host) == [host.newer]
     _assert_holds(host, host.newer, MAPPROBE)
     assert raised(host.asked("check")) == set()
 
@@ -90,16 +111,15 @@ def test_a_module_wanted_by_the_settings_is_put_in_and_kept_right(begin: Begin) 
     assert_sound(host)
 
 
-def test_two_modules_wanted_by_profiles_make_one_run_per_kernel(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
-    host.make_small_images()
+@on_both
+def test_two_modules_wanted_by_profiles_make_one_run_per_kernel(begin: Begin, kind: Kind) -> None:
+    host = _begun(begin, kind, headers_first)
     profiles = host / "/etc/kernward/profiles"
     profiles.mkdir(parents=True)
     for subject, flag in ((MAPPROBE, "early_boot"), (PLAINPROBE, "in_initramfs")):
         (profiles / f"{subject.name}.toml").write_text(
             f'[module]\nname = "{subject.name}"\n{flag} = true\n'
         )
-    _count_runs(host)
     answer = host.asked("check")
     missing = {each[2:] for each in raised(answer) if each[0] == "initramfs-missing-module"}
     assert missing == {
@@ -111,28 +131,27 @@ def test_two_modules_wanted_by_profiles_make_one_run_per_kernel(begin: Begin) ->
     assert _runs(host) == [host.older, host.newer]
     for kernel in (host.older, host.newer):
         _assert_holds(host, kernel, MAPPROBE, PLAINPROBE)
-    assert host.modinfo(MAPPROBE.installed(host, host.newer), "map").endswith(host.newer)
+    pointers.assert_right(host, host.newer)
     assert_sound(host)
 
 
-def test_an_image_that_nothing_is_wanted_in_is_left_alone(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_an_image_that_nothing_is_wanted_in_is_left_alone(begin: Begin, kind: Kind) -> None:
+    host = _begun(begin, kind, headers_first)
     MAPPROBE.teach(host)
-    _count_runs(host)
     before = {path: state for path, state in files(host).items() if path.startswith("/boot/")}
     repaired(host)
     after = {path: state for path, state in files(host).items() if path.startswith("/boot/")}
     assert after == before
     assert _runs(host) == []
-    assert not (host / _HOOK).exists()
+    assert _is_left_alone(host)
 
 
-def test_the_image_came_before_the_module_could_be_built(begin: Begin) -> None:
-    host = begin(BOOKWORM, image_first)
+@on_both
+def test_the_image_came_before_the_module_could_be_built(begin: Begin, kind: Kind) -> None:
+    host = _begun(begin, kind, image_first)
     MAPPROBE.teach(host)
-    host.make_small_images()
-    _want(host, "mapprobe")
-    _count_runs(host)
+    want(host, "mapprobe")
     # The module itself is right, and nothing is built again.
     assert held(host.asked("check", "--kernel", host.newer)) == {"initramfs-missing-module"}
     repaired(host, "--kernel", host.newer)
@@ -142,18 +161,25 @@ def test_the_image_came_before_the_module_could_be_built(begin: Begin) -> None:
     assert raised(host.asked("check", "--kernel", host.newer)) == set()
 
 
-def test_a_module_that_the_admin_has_in_the_image_is_renewed_there(begin: Begin) -> None:
-    host = begin(BOOKWORM, early_headers_first)
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [(BOOKWORM, early_headers_first), (EL9_VENDOR, early_headers_first_by_rpm)],
+    ids=["bookworm", "el9-vendor"],
+)
+def test_a_module_that_the_admin_has_in_the_image_is_renewed_there(
+    begin: Begin, kind: Kind, state: State
+) -> None:
+    host = _begun(begin, kind, state)
     MAPPROBE.teach(host)
-    _count_runs(host)
+    pointers.assert_none(host, host.newer)
     bad = sha256(host / MAPPROBE.installed(host, host.newer))
     assert in_image(host, host.newer)["mapprobe.ko"] == bad
-    older = files(host)[f"/boot/initrd.img-{host.older}"]
+    older = files(host)[image_of(host, host.older)]
     repaired(host)
-    assert sha256(host / MAPPROBE.installed(host, host.newer)) != bad
+    pointers.assert_right(host, host.newer)
     _assert_holds(host, host.newer, MAPPROBE)
     assert _runs(host) == [host.newer]
-    assert files(host)[f"/boot/initrd.img-{host.older}"] == older
+    assert files(host)[image_of(host, host.older)] == older
     # The admin's own list does it; ours is not needed.
-    assert not (host / _HOOK).exists()
+    assert _is_left_alone(host)
     assert_sound(host)

@@ -6,7 +6,7 @@ import pytest
 
 from roots.dracut_states import DROP_IN, count_runs, runs, unpacked, want
 from roots.proof import held, leftovers, raised, repaired, sha256
-from roots.rpm_states import EL9_LIKE, EL10_LIKE, FEDORA_LIKE, SUSE_LIKE, RpmKind
+from roots.rpm_states import EL10_LIKE, FEDORA_LIKE, SUSE_LIKE, RpmKind
 from roots.states import Begin, one_transaction
 from roots.subjects import MAPPROBE
 
@@ -14,7 +14,6 @@ from roots.subjects import MAPPROBE
 @pytest.mark.parametrize(
     ("kind", "image"),
     [
-        (EL9_LIKE, "/boot/initramfs-{}.img"),
         (EL10_LIKE, "/boot/initramfs-{}.img"),
         (FEDORA_LIKE, "/boot/initramfs-{}.img"),
         (SUSE_LIKE, "/boot/initrd-{}"),
@@ -22,7 +21,7 @@ from roots.subjects import MAPPROBE
     ids=lambda each: getattr(each, "suite", ""),
 )
 def test_a_wanted_module_is_put_in_once_and_stays(begin: Begin, kind: RpmKind, image: str) -> None:
-    """Dracut 059, 106, 112 and 106."""
+    """Dracut 106, 112 and 106. What 059 does on EL 9 is in test_initramfs_repair.py."""
     host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     want(host, "mapprobe")
