@@ -196,12 +196,16 @@ class Container(Host, Asked):
 
 @contextmanager
 def container(
-    layers: Sequence[Path], archive: Archive, *, in_memory: bool = False
+    layers: Sequence[Path],
+    archive: Archive,
+    *,
+    in_memory: bool = False,
+    driven: type[Container] = Container,
 ) -> Iterator[Container]:
     """A host over these layers, switched off; gone afterwards, on or off."""
     name = f"kernward-{os.getpid()}-{next(_COUNT)}"
     with overlay.fresh(layers, in_memory=in_memory) as tree, cgroups.group(name) as groups:
-        host = Container(tree, archive, name, groups)
+        host = driven(tree, archive, name, groups)
         try:
             yield host
         finally:

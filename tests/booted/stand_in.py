@@ -222,7 +222,8 @@ echo "$needed" | while read -r how file _; do
 done
 """
 
-# An initramfs gets a copy of modprobe, and no folder of ours: the one that kmod brings.
+# An initramfs gets a copy of modprobe, and no folder of ours: the one that kmod brings. Those of dracut
+# hosts are for nobody to boot.
 _INITRAMFS_HOOK = "/etc/initramfs-tools/hooks/stand-in"
 _IN_INITRAMFS = """#!/bin/sh
 [ "$1" = prereqs ] || ln -sf /bin/kmod "$DESTDIR/sbin/modprobe"
@@ -243,7 +244,8 @@ def put_in(host: LiveRoot) -> None:
     host.run("ln", "-s", "/bin/kmod", f"{_FOLDER}/modprobe")
     (host / "/usr/sbin/modprobe").unlink()
     _script(host, "/usr/sbin/modprobe", _MODPROBE)
-    _script(host, _INITRAMFS_HOOK, _IN_INITRAMFS)
+    if (host / _INITRAMFS_HOOK).parent.is_dir():
+        _script(host, _INITRAMFS_HOOK, _IN_INITRAMFS)
     (host / "/etc/ld.so.preload").write_text(f"{_FOLDER}/stand-in.so\n")
 
 
