@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from roots import faults
+from roots.debian import BOOKWORM
 from roots.faults import READ, WRITE, Broken
-from roots.kinds import Kind, on_both
+from roots.kinds import Kind
 from roots.proof import found, held, image_of
 from roots.replay import EL9, EXCHANGED, ReplayOf, Scene, repair_argv
 from roots.rpm_states import EL9_VENDOR
@@ -25,7 +26,7 @@ _PLACES = ("/boot", "/usr/lib/modules", "/var/lib/dkms")
 _MENU = "/loader/"
 # Points of a repair, spread evenly over all that it writes in one place.
 _POINTS = {EXCHANGED: 6, EL9: 3}
-_LEAST_PATHS = 3
+_LEAST_PATHS = 2
 # Where a look goes by other things as well: when it was built, symbols in modules of the image, and
 # dkms's own copy of a file that is installed and sound.
 _ANOTHER_SOURCE = r"/make\.log$|/kernel/|/modules\.order$|^/mapprobe/.*\.ko$"
@@ -64,8 +65,14 @@ def test_a_repair_on_a_disk_whose_writes_fail(
             replay.assert_converges(host)
 
 
-@on_both
-@pytest.mark.parametrize("place", _PLACES)
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        *((kind, place) for kind in (BOOKWORM, EL9_VENDOR) for place in (*_PLACES, "/var/log")),
+        *((EL9_VENDOR, place) for place in ("/var/lib/rpm", "/var/lib/dnf")),
+    ],
+    ids=lambda each: getattr(each, "suite", each),
+)
 def test_what_cannot_be_read_is_not_called_sound(
     begin: Begin, kind: Kind, tmp_path: Path, place: str
 ) -> None:
@@ -101,6 +108,10 @@ def test_what_cannot_be_read_is_not_called_sound(
         assert answer["verdict"]["state"] == "unknown"
         told = " ".join(each["explanation"] for each in said)
         # The root has its folders by two names.
+        if path.endswith("-shm"):
+            # Of rpm's own: we read a copy, and ask it.
+            assert "run rpm -qf by hand" in told
+            continue
         assert f"{place}{path}".rstrip("/").removeprefix("/usr") in told.replace("/usr", ""), told
         assert "Input/output error" in told
     assert host.run(*argv, check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernward.tools.root import Root
+from kernward.tools.root import Root, naming
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="device nodes need root")
 
@@ -236,6 +236,20 @@ def test_names_are_sorted_and_may_be_any_bytes(tree: Path) -> None:
 def test_text_that_is_no_utf8_comes_back_unharmed(tree: Path) -> None:
     (tree / "etc" / "file").write_bytes(b"\xff\xfe ok")
     assert Root(tree).read_text("/etc/file").encode("utf-8", "surrogateescape") == b"\xff\xfe ok"
+
+
+def test_a_read_that_fails_names_its_file() -> None:
+    # A regular file by its type; nothing of our memory is at its beginning.
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        Root("/").read_bytes("/proc/self/mem")
+    assert raised.value.filename == "/proc/self/mem"
+
+
+def test_errors_that_have_a_name_or_no_number_stay_as_they_are() -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device", "/etc/file"), OSError("odd")):
+        with pytest.raises(OSError) as raised, naming("/etc/other"):  # noqa: PT011 (which one is asked below)
+            raise error
+        assert raised.value is error
 
 
 # ---- statx

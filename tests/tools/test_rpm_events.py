@@ -19,6 +19,7 @@ from fakes import write_files
 from kernward.core.facts import SECOND_NS, Moment, PackageAction, PackageEvent, Unknown
 from kernward.tools.root import Root
 from kernward.tools.rpm import Rpm
+from kernward.tools.rpm_copy import copied
 from kernward.tools.rpm_events import read_events
 from kernward.tools.rpm_query import Installed, RpmQuery
 from kernward.tools.rpm_unfinished import unfinished
@@ -422,3 +423,13 @@ def test_no_log_makes_it_fail(garbage: bytes, path: str) -> None:
         write_files(Path(folder), {path: STARTS[path] + garbage})
         for event in read_events(Root(folder), (), frozenset(NAMES)):
             assert event.when.precision_ns > 0
+
+
+def test_a_database_that_cannot_be_read_is_named() -> None:
+    # A regular file by its type; nothing of our memory is at its beginning.
+    with (
+        pytest.raises(OSError, match="Input/output error") as raised,
+        copied(Root("/"), "/proc/self/mem"),
+    ):
+        pass
+    assert raised.value.filename == "/proc/self/mem"

@@ -24,7 +24,7 @@ from kernward.errors import OutputNotUnderstoodError, ToolMissingError
 from kernward.tools.compression import open_plain
 from kernward.tools.dpkg_log_files import FOLDER, NAME
 from kernward.tools.local_time import LocalClock, zone_of
-from kernward.tools.root import Root
+from kernward.tools.root import Root, naming
 
 # A year of a busy machine is some 10 MB; a gzip bomb is not.
 _LONGEST_LOG_BYTES = 128 << 20
@@ -97,7 +97,7 @@ def _content(root: Root, path: str) -> bytes:
             # Rotated away meanwhile; a pipe or folder of that name.
             return b""
         raise OSError(error.errno, error.strerror, path) from error
-    with os.fdopen(descriptor, "rb") as opened:
+    with naming(path), os.fdopen(descriptor, "rb") as opened:
         plain = open_plain(opened)
         try:
             return plain.read(_LONGEST_LOG_BYTES)

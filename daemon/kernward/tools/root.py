@@ -6,11 +6,13 @@ a golden image (``/lib/modules/K/build`` is one) leads to the image's file and n
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from typing import Optional, Union
 
 from kernward.core.facts import SECOND_NS, FileTimes
@@ -108,7 +110,8 @@ class Root:
             if os.fstat(opened.fileno()).st_size > _LARGEST_BYTES:
                 # A sparse file takes no room on disk, and all of memory here.
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), inside)
-            return opened.read()
+            with naming(inside):
+                return opened.read()
 
     def read_text(self, inside: str) -> str:
         """The content as text; bytes that are not UTF-8 come back as surrogates."""
@@ -166,6 +169,17 @@ class Root:
             return _statx(self.outside(inside, follow=follow), inside, follow=follow)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError that names no file, which is one of read(2) or write(2), gets the name of this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _refuse_irregular(status: os.stat_result, inside: str) -> None:

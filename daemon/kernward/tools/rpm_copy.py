@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Optional
 
-from kernward.tools.root import Root
+from kernward.tools.root import Root, naming
 from kernward.tools.rpm_files import sqlite_times
 
 # Ten years of dnf's history are some 50 MB, a desktop's rpm database 200.
 _LARGEST_BYTES = 1 << 30
 _TRIES = 3
+_PIECE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -47,5 +47,11 @@ def copied(root: Root, path: str) -> Iterator[Optional[str]]:
 
 
 def _copy(root: Root, path: str, to: str) -> None:
-    with os.fdopen(root.open_for_reading(path), "rb") as source, open(to, "wb") as target:
-        shutil.copyfileobj(source, target)
+    with naming(to), open(to, "wb") as target:
+        target.writelines(_pieces(root, path))
+
+
+def _pieces(root: Root, path: str) -> Iterator[bytes]:
+    with naming(path), os.fdopen(root.open_for_reading(path), "rb") as source:
+        while piece := source.read(_PIECE_BYTES):
+            yield piece

@@ -25,7 +25,7 @@ from kernward.core.nouns import replace
 from kernward.errors import OutputNotUnderstoodError
 from kernward.tools.compression import open_plain
 from kernward.tools.local_time import LocalClock, zone_of
-from kernward.tools.root import Root
+from kernward.tools.root import Root, naming
 from kernward.tools.rpm_files import (
     DNF_LOG_NAME,
     DNF_LOGS,
@@ -146,7 +146,7 @@ def _logs(root: Root, paths: Collection[str]) -> Iterator[tuple[str, list[str]]]
         except FileNotFoundError:
             # Rotated away since the folder was listed.
             continue
-        with os.fdopen(descriptor, "rb") as opened:
+        with naming(path), os.fdopen(descriptor, "rb") as opened:
             plain = open_plain(opened)
             try:
                 content = plain.read(_LONGEST_LOG_BYTES)
