@@ -46,8 +46,12 @@ def _index(subject: Subject, pair: DkmsPair, seen: ModuleFile) -> Iterator[Findi
     if listed is None:
         yield subject.finding("depmod-stale", f"{modules}/modules.dep does not list it.")
     elif listed != where:
+        # depmod has an order of folders (depmod.d), in which the other one may come first.
         yield subject.finding(
-            "depmod-stale", f"modules.dep leads to {modules}/{listed}, not to {seen.path}."
+            "depmod-stale",
+            f"modules.dep leads to {modules}/{listed}, not to {seen.path}. If it still does after "
+            "depmod, that file comes first in depmod's order: remove whichever of the two is not "
+            "wanted.",
         )
     others = _other_names(subject)
     missing = [
