@@ -20,6 +20,7 @@ from kernward.core.facts import (
     PackageRole,
     Unknown,
 )
+from kernward.core.nouns import replace
 from kernward.core.package_words import DNF
 from kernward.errors import KernwardError, ToolMissingError, ToolTimedOutError
 from kernward.tools.packages import PackageDatabase
@@ -254,6 +255,22 @@ def test_what_berkeley_db_clears_up_is_no_trouble(tmp_path: Path) -> None:
     said = "BDB2053 Freeing read locks for locker 0x5c4: 22087/140255\n"
     ask = answering("dkms\tnoarch\t3-1\t5\t4", stderr=said)
     assert Rpm(rooted(tmp_path), ask).package_state("dkms") == "installed"
+
+
+@pytest.mark.parametrize(
+    "why", ["No such file or directory", "Not a directory", "Too many levels of symbolic links"]
+)
+def test_a_file_that_cannot_be_reached_is_no_trouble(tmp_path: Path, why: str) -> None:
+    """Rpm 4.18, of ``build`` that leads to itself: it answers for all others."""
+    own = owning("vmlinuz", "kernel-core\tx86_64\t5.14.0-2\t5\t4")
+
+    def ask(command: Command, *_: object) -> Completed:
+        path = command.argv[-2]
+        return replace(own(command), returncode=3, stderr=f"error: file {path}: {why}\n")
+
+    found = Rpm(rooted(tmp_path), ask).kernel_packages([K2])
+    assert not isinstance(found, Unknown), found
+    assert [each.name for each in found[K2]] == ["kernel-core"]
 
 
 def test_of_two_revisions_of_one_kernel_the_later_one_counts(tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ _FIELDS = 5
 # No package owns it, and it is there: rpm says so on standard output, between its other answers.
 _BETWEEN = "/proc/self/status"
 _NOT_INSTALLED = re.compile(r"package (.+) is not installed")
-# The last: Berkeley DB, of clearing up after one that was killed.
-_HARMLESS = re.compile(
-    r"(?:error: file .*: (?:No such file or directory|Not a directory)|warning: .*|BDB2053 .*|\s*)"
-)
+# Of a file that was asked for: what is not there may be owned all the same. The last: Berkeley DB,
+# of clearing up after one that was killed.
+_NOT_THERE = r"No such file or directory|Not a directory|Too many levels of symbolic links"
+_HARMLESS = re.compile(rf"(?:error: file .*: (?:{_NOT_THERE})|warning: .*|BDB2053 .*|\s*)")
 
 
 @dataclass(frozen=True)
