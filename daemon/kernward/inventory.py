@@ -40,6 +40,7 @@ from kernward.core.facts import (
     SymbolMap,
     Trust,
     Unknown,
+    UnlinkedHeaders,
 )
 from kernward.core.nouns import dataclass, replace
 from kernward.core.package_words import words_of
@@ -83,12 +84,16 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What was looked at for all kernels together. ``held`` tells what is in an image."""
+    """What was looked at for all kernels together.
+
+    ``held`` tells what is in an image, ``owners`` which package brought a file.
+    """
 
     files: Mapping[KernelRelease, Union[KernelFiles, Unknown]]
     images: Mapping[KernelRelease, Union[remembered.Image, Unknown, None]]
     held: Callable[[remembered.Image], remembered.Held]
     packages: KernelPackages
+    owners: Callable[[Collection[str]], Mapping[str, str]]
     wanted: _Wanted
 
 
@@ -106,7 +111,8 @@ def take_inventory(machine: Machine, policy: Policy) -> Inventory:
     with remembered.initramfs_modules(machine, there, _names(trees, policy)) as held:
         modules = _modules(machine, policy, trees, packages)
         wanted = _wanted(modules, policy)
-        parts = _Parts(looked, images, held, packages.of_kernels(known), wanted)
+        of_kernels = packages.of_kernels(known)
+        parts = _Parts(looked, images, held, of_kernels, packages.owners, wanted)
         kernels = _kernels(machine, parts)
     entries = initramfs_entries(machine)
     rooms = [toolchain.room(root, path) for path in _ROOMS]
@@ -357,6 +363,7 @@ def _kernel(
         has_modules_tree=files.has_modules_tree,
         compiler=_compiler(machine, files),
         map_trouble=next((each for each in maps if isinstance(each, Unknown)), None),
+        unlinked_headers=_unlinked_headers(parts, files),
     )
 
 
@@ -416,6 +423,13 @@ def _maps(
         elif each is not None:
             found.append(each)
     return tuple(found)
+
+
+def _unlinked_headers(parts: _Parts, files: KernelFiles) -> Optional[UnlinkedHeaders]:
+    if files.headers_elsewhere is None:
+        return None
+    link = f"/lib/modules/{files.release}/build"
+    return UnlinkedHeaders(files.headers_elsewhere, parts.owners([link]).get(link))
 
 
 def _witnesses(

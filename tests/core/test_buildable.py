@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -32,6 +32,7 @@ from kernward.core.facts import (
     Room,
     Toolchain,
     Unknown,
+    UnlinkedHeaders,
 )
 from kernward.core.nouns import replace
 from kernward.core.package_words import DNF
@@ -119,6 +120,28 @@ def test_missing_headers_are_asked_for_in_the_host_s_language(
     inventory = an_inventory(kernel, modules=(UNBUILT,), running=EL, next_boot=EL, words=DNF)
     told = by_code(diagnose(inventory, Policy()))["headers-missing"]
     assert told.next_step == f"Install them: {command}"
+
+
+@pytest.mark.parametrize(
+    ("owner", "command"),
+    [
+        ("kernel-modules-core", f"dnf reinstall kernel-modules-core-{EL}"),
+        ("kernel-devel", f"dnf reinstall kernel-devel-{EL}"),
+        # Made by hand. The headers' scripts may.
+        (None, f"dnf reinstall kernel-devel-{EL}"),
+    ],
+)
+def test_headers_that_are_there_and_not_found_want_the_owner_of_their_link(
+    owner: Optional[str], command: str
+) -> None:
+    packages = (a_package("kernel-core"), a_package("kernel-devel", "1", PackageRole.HEADERS))
+    unlinked = UnlinkedHeaders(f"/usr/src/kernels/{EL}", owner)
+    kernel = a_kernel(EL, headers=None, packages=packages, unlinked_headers=unlinked)
+    inventory = an_inventory(kernel, modules=(UNBUILT,), running=EL, next_boot=EL, words=DNF)
+    told = by_code(diagnose(inventory, Policy()))["headers-missing"]
+    assert told.next_step == f"Install them: {command}"
+    link = f"/lib/modules/{EL}/build"
+    assert f"They are in /usr/src/kernels/{EL}, but {link} does not lead" in told.explanation
 
 
 def test_a_sound_fallback_kernel_needs_no_headers() -> None:

@@ -29,9 +29,10 @@ from kernward.core.facts import (
     Toolchain,
     Trust,
     Unknown,
+    UnlinkedHeaders,
 )
 from kernward.core.nouns import replace
-from kernward.core.package_words import PackageWords, words_of
+from kernward.core.package_words import DNF, PackageWords, words_of
 from kernward.core.policy import Policy
 from kernward.core.render import doctor_lines
 
@@ -186,14 +187,20 @@ def test_headers_are_named_after_the_image_that_is_there() -> None:
     assert told.next_step == "zypper install kernel-default-devel=5.14.21-150500.55.12.1"
 
 
+def test_headers_that_are_not_found_where_they_are_want_their_link() -> None:
+    unlinked = UnlinkedHeaders(f"/usr/src/kernels/{K}", "kernel-modules-core")
+    (told,) = unmet(an_inventory(a_kernel(headers=None, unlinked_headers=unlinked), words=DNF))
+    assert told.next_step == f"dnf reinstall kernel-modules-core-{K}"
+
+
 def test_reading_only_is_a_note() -> None:
     (told,) = unmet(an_inventory(), is_root=False)
     assert (told.what, told.next_step) == ("root", "sudo kernward doctor")
 
 
 def test_headers_are_asked_for_on_concerned_kernels_only() -> None:
-    kernels = (a_kernel(OLD, headers=None), headers_only(), a_kernel(headers=None))
-    (told,) = unmet(an_inventory(*kernels))
+    bare = a_kernel(headers=None, packages=(a_package(f"linux-image-{K}"),))
+    (told,) = unmet(an_inventory(a_kernel(OLD, headers=None), headers_only(), bare))
     assert told.next_step == f"apt install linux-headers-{K}"
 
 

@@ -117,10 +117,10 @@ def test_zypper_finds_headers_by_either_version() -> None:
         (ZYPPER, LEAP, "zypper install --force kernel-default-devel=5.14.21-150500.55.12"),
     ],
 )
-def test_installed_headers_that_are_not_all_there_are_installed_again(
+def test_what_is_installed_and_not_all_there_is_installed_again(
     words: PackageWords, release: str, command: str
 ) -> None:
-    assert words.to_mend_headers(release) == command
+    assert words.to_mend(words.headers_name(release), release) == command
 
 
 @pytest.mark.parametrize(

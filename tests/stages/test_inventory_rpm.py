@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes import Link, debian_root, write_files
-from kernward.core.facts import Inventory, KernelRelease, PackageRole
+from kernward.core.facts import Inventory, KernelRelease, PackageRole, UnlinkedHeaders
 from kernward.core.nouns import replace
 from kernward.core.policy import Policy
 from kernward.cycle import look
@@ -118,6 +118,22 @@ def test_each_kernel_has_its_own_packages_and_events(inventory: Inventory, relea
     assert PackageRole.HEADERS not in roles["kernel-core"]
     assert {each.revision for each in kernel.events} == {revision}
     assert [each.package for each in kernel.events] == ["kernel-devel", "kernel-core"]
+
+
+@pytest.mark.parametrize("target", ["/usr/src/nowhere", "build", "/etc"])
+def test_headers_that_are_not_linked_are_told_with_the_owner_of_the_link(
+    tmp_path: Path, target: str
+) -> None:
+    folder = el_root(tmp_path / "root")
+    (folder / f"lib/modules/{NEW}/build").unlink()
+    write_files(folder, {f"/lib/modules/{NEW}/build": Link(target)})
+    inventory = take_inventory(machine_of(folder, AnRpm(), Memory(None)), Policy())
+    kernel, other = (inventory.kernel(KernelRelease(each)) for each in (NEW, OLD))
+    assert kernel is not None
+    assert kernel.headers is None
+    assert kernel.unlinked_headers == UnlinkedHeaders(f"/usr/src/kernels/{NEW}", "kernel-core")
+    assert other is not None
+    assert other.unlinked_headers is None
 
 
 def test_what_the_image_exports_is_read_from_its_own_list(inventory: Inventory) -> None:

@@ -24,8 +24,8 @@ def write(root: Path, *paths: str) -> None:
         (root / path).write_text(path)
 
 
-def files_of(root: Path) -> KernelFiles:
-    found = look(Root(root), K)
+def files_of(root: Path, release: KernelRelease = K) -> KernelFiles:
+    found = look(Root(root), release)
     assert isinstance(found, KernelFiles), found
     return found
 
@@ -196,6 +196,34 @@ def test_a_build_link_to_nowhere_means_that_headers_are_missing(
     write(tmp_path, f"{TREE}/modules.order", "etc/passwd")
     (tmp_path / TREE / "build").symlink_to(target)
     assert files_of(tmp_path).headers_path is None
+
+
+SUSE = KernelRelease("6.4.0-150600.23.7-default")
+
+
+@pytest.mark.parametrize(
+    ("release", "folder"),
+    [
+        (K, f"/usr/src/linux-headers-{K}"),
+        (K, f"/usr/src/kernels/{K}"),
+        (SUSE, "/usr/src/linux-6.4.0-150600.23.7-obj/x86_64/default"),
+    ],
+)
+def test_headers_that_the_link_misses_are_found_where_packages_put_them(
+    tmp_path: Path, release: KernelRelease, folder: str
+) -> None:
+    write(tmp_path, f"lib/modules/{release}/modules.order", "usr/src/kernels/other/Makefile")
+    link = tmp_path / f"lib/modules/{release}/build"
+    assert files_of(tmp_path, release).headers_elsewhere is None
+    write(tmp_path, f"{folder[1:]}/Makefile")
+    for target in ("nothing", "/usr/src/gone", "build"):
+        link.symlink_to(target)
+        found = files_of(tmp_path, release)
+        assert (found.headers_path, found.headers_elsewhere) == (None, folder)
+        link.unlink()
+    link.symlink_to(folder)
+    found = files_of(tmp_path, release)
+    assert (found.headers_path, found.headers_elsewhere) == (folder, None)
 
 
 def test_a_kernel_that_keeps_everything_in_its_tree(tmp_path: Path) -> None:

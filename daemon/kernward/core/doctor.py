@@ -129,7 +129,8 @@ def _headers(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:
             yield Requirement(what, Mark.MISSING, kernel.headers.reason, "run as root")
         else:
             command = headers_command(inventory.host.words, kernel)
-            yield Requirement(what, Mark.MISSING, "not installed", command)
+            missed = f"not found by /lib/modules/{kernel.release}/build"
+            yield Requirement(what, Mark.MISSING, missed, command)
 
 
 def _rooms(inventory: Inventory, policy: Policy) -> Iterator[Requirement]:

@@ -267,6 +267,17 @@ class Headers:
     symvers_size: int = 0
 
 
+@dataclass(frozen=True)
+class UnlinkedHeaders:
+    """Headers of one kernel where packages put them, that ``/lib/modules/K/build`` does not lead to.
+
+    ``link_owner`` is the package that brings the link: Debian's headers, but an image of rpm's.
+    """
+
+    path: str
+    link_owner: Optional[str]
+
+
 class InitramfsTool(enum.Enum):
     """Which program makes the initramfs here."""
 
@@ -334,6 +345,7 @@ class Kernel:
     map_trouble: Optional[Unknown] = None
     # Read only where the package log does not tell all.
     hook_calls: tuple[HookCall, ...] = ()
+    unlinked_headers: Optional[UnlinkedHeaders] = None
 
     @property
     def bootable(self) -> bool:

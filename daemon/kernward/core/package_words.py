@@ -104,12 +104,9 @@ class PackageWords:
         name = self.headers_name(release, image)
         return self.to_install(self.exactly(name, release, revision))
 
-    def to_mend_headers(
-        self, release: str, image: Optional[str] = None, revision: Optional[str] = None
-    ) -> str:
-        """The same where they are installed, and their files are not all there."""
-        name = self.exactly(self.headers_name(release, image), release, revision)
-        return f"{self.reinstall} {name}"
+    def to_mend(self, package: str, release: str, revision: Optional[str] = None) -> str:
+        """The command for a package of that kernel that is installed, and not all of it there."""
+        return f"{self.reinstall} {self.exactly(package, release, revision)}"
 
     def to_remove_headers(self, release: str) -> str:
         """The command that removes the headers of a kernel that is gone."""

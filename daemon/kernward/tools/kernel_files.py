@@ -52,7 +52,7 @@ class KernelFiles:
     adds to that was looked after before. ``image_files`` are the packaged files whose birth tells of
     the image's arrival (the image among them). ``image_symvers_paths`` lists what the image itself
     exports. ``headers_path`` is the folder that ``/lib/modules/K/build`` leads to; None when it
-    leads nowhere.
+    leads nowhere, and then ``headers_elsewhere`` is the one that packages bring, if it is there.
     """
 
     release: KernelRelease
@@ -66,6 +66,7 @@ class KernelFiles:
     initramfs_paths: tuple[str, ...]
     has_modules_tree: bool
     initramfs_trouble: Optional[Unknown] = None
+    headers_elsewhere: Optional[str] = None
 
 
 def releases(root: Root) -> Releases:
@@ -205,6 +206,7 @@ def _look(root: Root, release: KernelRelease) -> KernelFiles:
         initramfs_paths=initramfs_paths,
         has_modules_tree=_has_modules_tree(root, tree),
         initramfs_trouble=initramfs_trouble,
+        headers_elsewhere=None if headers else _packaged_headers(root, release),
     )
 
 
@@ -230,6 +232,16 @@ def _headers_folder(root: Root, build: str) -> Optional[str]:
         # A loop of links leads nowhere.
         return None
     return folder if _files(root, f"{folder}/Makefile") else None
+
+
+def _packaged_headers(root: Root, release: KernelRelease) -> Optional[str]:
+    """Where packages put them: Debian, Red Hat, SUSE."""
+    folders = [f"/usr/src/linux-headers-{release}", f"/usr/src/kernels/{release}"]
+    # 6.4.0-150600.23-default: the architecture is a folder, and every other release has no such.
+    version, _, flavour = release.text.rpartition("-")
+    tree = f"/usr/src/linux-{version}-obj"
+    folders += [f"{tree}/{each}/{flavour}" for each in root.names(tree)] if version else []
+    return next((each for each in folders if _files(root, f"{each}/Makefile")), None)
 
 
 def _is_file(root: Root, path: str) -> bool:

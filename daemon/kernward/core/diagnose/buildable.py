@@ -43,28 +43,43 @@ def _matters_soon(subject: Subject) -> bool:
 
 
 def _headers_missing(subject: Subject, *, needs_build: bool) -> Finding:
-    kernel = subject.kernel
+    kernel, words = subject.kernel, subject.inventory.host.words
     needed = "A build is needed now." if needs_build else "Nothing has to be built now."
-    image = _image(kernel)
-    words = subject.inventory.host.words
-    command = headers_command(words, kernel)
-    package = words.headers_name(kernel.release.text, image.name if image else None)
-    if any(each.name == package for each in packages_with(kernel, PackageRole.HEADERS)):
-        # A plain install would call them installed and do nothing.
-        command = words.to_mend_headers(kernel.release.text, *_named(image))
-        link = f"/lib/modules/{kernel.release}/build"
-        needed = f"{package} is installed, but {link} leads nowhere. {needed}"
+    link = f"/lib/modules/{kernel.release}/build"
+    at_fault = _at_fault(words, kernel)
+    if at_fault is not None:
+        seen = f"{at_fault} is installed, but {link} leads nowhere."
+        if kernel.unlinked_headers is not None:
+            seen = f"They are in {kernel.unlinked_headers.path}, but {link} does not lead there."
+        needed = f"{seen} {needed}"
     return subject.finding(
         "headers-missing",
         needed,
         severity=Severity.HOLD if needs_build else Severity.WARN,
-        detail_command=command,
+        detail_command=headers_command(words, kernel),
     )
 
 
 def headers_command(words: PackageWords, kernel: Kernel) -> str:
     """What to type for the headers of that kernel."""
-    return words.to_get_headers(kernel.release.text, *_named(_image(kernel)))
+    name, revision = _named(_image(kernel))
+    at_fault = _at_fault(words, kernel)
+    if at_fault is not None:
+        # A plain install would call it installed and do nothing.
+        return words.to_mend(at_fault, kernel.release.text, revision)
+    return words.to_get_headers(kernel.release.text, name, revision)
+
+
+def _at_fault(words: PackageWords, kernel: Kernel) -> Optional[str]:
+    """The package that is installed and of which something is gone: the headers, or their link."""
+    unlinked = kernel.unlinked_headers
+    if unlinked is not None and unlinked.link_owner is not None:
+        # With rpm an image's. The headers, installed once more, would not bring it back.
+        return unlinked.link_owner
+    image = _image(kernel)
+    headers = words.headers_name(kernel.release.text, image.name if image else None)
+    owners = packages_with(kernel, PackageRole.HEADERS)
+    return headers if any(each.name == headers for each in owners) else None
 
 
 def _image(kernel: Kernel) -> Optional[KernelPackage]:
