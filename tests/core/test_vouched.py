@@ -207,6 +207,16 @@ def test_a_file_recorded_with_another_revision_shows_that_the_image_was_replaced
     assert finding.evidence[-2].when is not None
 
 
+def test_what_the_package_database_has_forgotten_the_record_knows() -> None:
+    """Rpm has the times of what is installed, and none of what made room for it."""
+    came = (unpacked(IMAGE, "6.1-2", at=300),)
+    kernel = copied(events=came, packages=(a_package(IMAGE, "6.1-2"),))
+    without = an_inventory(kernel, modules=(bare_module(),))
+    assert "hold headers-before-image" in found(without)
+    assert "hold image-replaced" in found(later(kernel))
+    assert "hold headers-before-image" not in found(later(kernel))
+
+
 def test_a_build_known_to_be_later_is_not_contradicted_by_an_older_record() -> None:
     """Built again to the same bytes after an upgrade: what logs tell is enough."""
     kernel = a_kernel(

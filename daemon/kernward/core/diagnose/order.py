@@ -120,7 +120,8 @@ def _ordering(subject: Subject, build: DkmsBuild) -> Ordering:
         return Ordering(Order.AFTER, start)
     judgements = _judgements(subject, start)
     order = _worst(judgements)
-    if order is Order.NOT_KNOWN:
+    # Before it came, for all that rpm knows when it has forgotten what was there until then.
+    if order in {Order.NOT_KNOWN, Order.BEFORE}:
         recorded = other_image(subject)
         if recorded is not None:
             return Ordering(Order.REPLACED, start, (_against_record(subject, recorded),))
