@@ -27,7 +27,7 @@ def assert_right(host: LiveRoot, kernel: str, subject: Subject = MAPPROBE) -> No
     """The installed module points at all that the map of its kernel has, and says where from."""
     path = subject.installed(host, kernel)
     assert compiled_in(host, path) == wanted(host, kernel)
-    assert host.modinfo(path, "map") == _map_of(host, kernel)
+    assert host.modinfo(path, "map") == maps_of(host, kernel)[0]
 
 
 def assert_none(host: LiveRoot, kernel: str, subject: Subject = MAPPROBE) -> None:
@@ -46,7 +46,7 @@ def compiled_in(host: LiveRoot, path: str) -> set[int]:
 
 def wanted(host: LiveRoot, kernel: str, symbols: tuple[str, ...] = _LOOKED_UP) -> set[int]:
     """The distances in the map of this kernel, of those symbols that it has."""
-    system_map = (host / _map_of(host, kernel)).read_text()
+    system_map = (host / maps_of(host, kernel)[0]).read_text()
     addresses: dict[str, int] = {}
     for line in system_map.splitlines():
         address, _, symbol = line.split()[:3]
@@ -56,7 +56,8 @@ def wanted(host: LiveRoot, kernel: str, symbols: tuple[str, ...] = _LOOKED_UP) -
     return found
 
 
-def _map_of(host: LiveRoot, kernel: str) -> str:
-    # Where mapprobe looks first, as what it stands for does. Only kernels of rpms have one there.
-    own = f"/lib/modules/{kernel}/System.map"
-    return own if (host / own).exists() else f"/boot/System.map-{kernel}"
+def maps_of(host: LiveRoot, kernel: str) -> list[str]:
+    """The maps that are there of a kernel. A build of mapprobe reads the first."""
+    # As what it stands for does. Kernels of rpms have their own, and a copy by kernel-install.
+    places = (f"/lib/modules/{kernel}/System.map", f"/boot/System.map-{kernel}")
+    return [each for each in places if (host / each).exists()]

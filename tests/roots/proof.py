@@ -12,6 +12,7 @@ from typing import Any, Optional
 from roots.dracut_states import unpacked
 from roots.live import LiveRoot
 from roots.overlay import Done
+from roots.states import Host
 from roots.subjects import DKMS_PLACES
 
 # Where repairs write. A name of ours that is left in one of these is a leftover.
@@ -123,16 +124,9 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def image_of(host: LiveRoot, kernel: str) -> str:
-    """The path inside of the initramfs of ``kernel``, under the name that its family has for it."""
-    names = (f"initrd.img-{kernel}", f"initramfs-{kernel}.img", f"initrd-{kernel}")
-    (found,) = (f"/boot/{name}" for name in names if (host / f"/boot/{name}").exists())
-    return found
-
-
-def in_image(host: LiveRoot, kernel: str) -> dict[str, str]:
+def in_image(host: Host, kernel: str) -> dict[str, str]:
     """Module file name → hash, of all that the initramfs of ``kernel`` holds, read to its end."""
-    image = image_of(host, kernel)
+    image = host.initramfs(kernel)
     if not image.startswith("/boot/initrd.img-"):
         return unpacked(host, image)
     script = """

@@ -12,7 +12,7 @@ from roots.live import DEBS
 from roots.overlay import Done
 from roots.rpm_hosts import FILES, RpmFamily
 from roots.rpm_kernels import RpmArchive
-from roots.states import Host, headers_first, one_transaction
+from roots.states import Host, one_transaction
 from roots.subjects import MAPPROBE, PLAINPROBE
 
 _BESIDE = (FILES / "beside.spec").read_text()
@@ -50,9 +50,30 @@ gcc -shared -fPIC -nostdlib -o /usr/local/lib/uname.so /root/uname.c
 rm /root/uname.c
 """
 
+_SPEC = """Name: {name}
+Version: 1
+Release: 1
+Summary: What a scenario needs
+License: GPL-2.0-only
+BuildArch: noarch
+AutoReqProv: no
+%description
+It has a file or a script.
+%install
+mkdir -p %{{buildroot}}
+if [ -n "{folder}" ]; then cd / && cp -a --parents ".{folder}" %{{buildroot}}; fi
+%files
+{folder}
+%post
+{script}
+"""
+
 
 class RpmHost(Host):
     """A live root that is driven with dnf."""
+
+    to_install = "dnf install"
+    to_reinstall = "dnf reinstall"
 
     def __init__(self, path: Path, archive: RpmArchive) -> None:
         super().__init__(path, archive)
@@ -101,6 +122,18 @@ class RpmHost(Host):
         """Remove packages, and what needs them."""
         return self.manager("remove", *packages)
 
+    def drop(self, package: str) -> None:
+        """Remove a package, whatever needs it."""
+        self.run("rpm", "--erase", "--nodeps", package)
+
+    def packed(self, name: str, folder: str = "", script: str = "") -> str:
+        """A package file, its path inside: it brings what is now in ``folder``, and runs ``script``."""
+        spec = self / f"/opt/{name}.spec"
+        spec.write_text(_SPEC.format(name=name, folder=folder, script=script))
+        tree = ("--define", "_topdir /opt/rpmbuild")
+        self.run("rpmbuild", "--quiet", *tree, "-bb", f"/opt/{name}.spec")
+        return f"/opt/rpmbuild/RPMS/noarch/{name}-1-1.noarch.rpm"
+
     def files_of(self, folder: str, *packages: str) -> tuple[str, ...]:
         """The paths inside of package files in a folder of the local archive."""
         found = (self.archive.package(folder, each) for each in packages)
@@ -110,8 +143,17 @@ class RpmHost(Host):
         """The version and release of an installed package."""
         return self.run("rpm", "-q", "--qf", "%{VERSION}-%{RELEASE}", package).stdout
 
+    def initramfs(self, kernel: str) -> str:
+        """The path inside of that kernel's initramfs."""
+        return f"/boot/initramfs-{kernel}.img"
+
     def make_small_images(self) -> None:
-        """They are that from the beginning: rpm_files/small.conf."""
+        """All of them are: rpm_files/small.conf."""
+
+    def want_early(self, name: str) -> None:
+        """Have a module in every initramfs, that of the older kernel included."""
+        (self / "/etc/dracut.conf.d/early.conf").write_text(f'drivers+=" {name} "\n')
+        self.run("dracut", "-f", self.initramfs(self.older), self.older)
 
     def settle(self) -> None:
         """The older kernel and its headers, and what dkms does for them."""
@@ -152,6 +194,10 @@ class SuseHost(RpmHost):
         """What purge-kernels.service does after the boot into a new kernel; see three_kernels."""
         told = ("env", "LD_PRELOAD=/usr/local/lib/uname.so")
         return self.run(*told, "zypper", "--non-interactive", "purge-kernels")
+
+    def initramfs(self, kernel: str) -> str:
+        """The path inside of that kernel's initramfs."""
+        return f"/boot/initrd-{kernel}"
 
     def settle(self) -> None:
         """The older kernel, its headers, and a boot."""
@@ -242,6 +288,11 @@ def rebuilt_kernel_default(host: Host) -> None:
     assert isinstance(host, RpmHost)
     one_transaction(host)
     host.run("dkms", "autoinstall", "-k", host.newer)
+    rebuild_kernel_default(host)
+
+
+def rebuild_kernel_default(host: RpmHost) -> None:
+    """Another build of the newer kernel in the place of the one that is there."""
     time.sleep(1)
     later = f"{host.image.removesuffix('.1')}.2.x86_64"
     # zypper asks first, since the files of the other one lie there, and then does this.
@@ -328,18 +379,7 @@ def oldest_pushed_out(host: Host) -> None:
     host.install(f"kernel-core-{host.newest}", f"kernel-devel-{host.newest}")
 
 
-def early_headers_first(host: Host) -> None:
-    """The mistake, with mapprobe among the modules that the admin wants in every image."""
-    _want_early(host, f"/boot/initramfs-{host.older}.img")
-    headers_first(host)
-
-
 def early_and_not_built(host: Host) -> None:
     """The ordinary update of a SUSE, with mapprobe among the modules wanted in every image."""
-    _want_early(host, f"/boot/initrd-{host.older}")
+    host.want_early("mapprobe")
     one_transaction(host)
-
-
-def _want_early(host: Host, image: str) -> None:
-    (host / "/etc/dracut.conf.d/early.conf").write_text('drivers+=" mapprobe "\n')
-    host.run("dracut", "-f", image, host.older)

@@ -7,6 +7,7 @@ States are kept by their own source text: change one and it is made again.
 from __future__ import annotations
 
 import inspect
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,13 +19,20 @@ from roots import cache, kernels, overlay
 from roots.debian import Release
 from roots.kernels import Archive
 from roots.live import DEBS, LiveRoot
+from roots.overlay import Done
 from roots.subjects import MAPPROBE, PLAINPROBE, Subject, sources_text
 
 _RECIPE = "1"
 
 
 class Host(LiveRoot):
-    """A live root on which two kernels are known: the one it runs and the one to come."""
+    """A live root on which two kernels are known: the one it runs and the one to come.
+
+    ``to_install`` and ``to_reinstall`` are what a person types before names of packages.
+    """
+
+    to_install = "apt install"
+    to_reinstall = "apt install --reinstall"
 
     def __init__(self, path: Path, archive: Archive) -> None:
         super().__init__(path, archive.path)
@@ -41,6 +49,41 @@ class Host(LiveRoot):
     def headers(self) -> str:
         """The package of the newer kernel's headers."""
         return f"linux-headers-{self.newer}"
+
+    def reinstall(self, *packages: str) -> Done:
+        """The same packages once more, or what has the same name and version now."""
+        return self.apt("install", "--reinstall", *packages)
+
+    def drop(self, package: str) -> None:
+        """Remove a package, whatever needs it."""
+        self.run("dpkg", "--remove", "--force-depends", package)
+
+    def packed(self, name: str, folder: str = "", script: str = "") -> str:
+        """A package file, its path inside: it brings what is now in ``folder``, and runs ``script``."""
+        tree = self / f"/opt/{name}"
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: 1\nArchitecture: all\n"
+            "Maintainer: nobody <nobody@example.org>\nDescription: what a scenario needs\n"
+        )
+        (tree / "DEBIAN/postinst").write_text(f"#!/bin/sh\n{script}")
+        (tree / "DEBIAN/postinst").chmod(0o755)
+        if folder:
+            shutil.copytree(self / folder, tree / folder.lstrip("/"))
+        path = f"/opt/{name}.deb"
+        self.run("dpkg-deb", "--root-owner-group", "-Znone", "--build", f"/opt/{name}", path)
+        return path
+
+    def initramfs(self, kernel: str) -> str:
+        """The path inside of that kernel's initramfs."""
+        return f"/boot/initrd.img-{kernel}"
+
+    def want_early(self, name: str) -> None:
+        """Have a module in every initramfs, that of the older kernel included; small ones."""
+        self.make_small_images()
+        with (self / "/etc/initramfs-tools/modules").open("a") as modules:
+            modules.write(f"{name}\n")
+        self.run("update-initramfs", "-u", "-k", self.older)
 
     def dkms_status(self) -> list[str]:
         """The lines of ``dkms status``."""
@@ -83,11 +126,8 @@ def one_transaction(host: Host) -> None:
 
 def early_headers_first(host: Host) -> None:
     """The mistake, with mapprobe among the modules that the admin wants in every initramfs."""
-    host.make_small_images()
-    with (host / "/etc/initramfs-tools/modules").open("a") as modules:
-        modules.write("mapprobe\n")
+    host.want_early("mapprobe")
     headers_first(host)
-    host.run("update-initramfs", "-u", "-k", host.older)
 
 
 def one_transaction_image_named_first(host: Host) -> None:

@@ -8,7 +8,7 @@ from roots import dracut_states, pointers
 from roots.debian import BOOKWORM
 from roots.dracut_states import want
 from roots.kinds import Kind, on_both
-from roots.proof import assert_sound, files, held, image_of, in_image, raised, repaired, sha256
+from roots.proof import assert_sound, files, held, in_image, raised, repaired, sha256
 from roots.rpm_states import EL9_VENDOR
 from roots.rpm_states import early_headers_first as early_headers_first_by_rpm
 from roots.states import (
@@ -55,7 +55,7 @@ def _make_image(host: Host, kernel: str) -> None:
     if host.run("which", "update-initramfs", check=False).returncode == 0:
         host.run("update-initramfs", "-u", "-k", kernel)
     else:
-        host.run("dracut", "--force", image_of(host, kernel), kernel)
+        host.run("dracut", "--force", host.initramfs(kernel), kernel)
 
 
 def _is_left_alone(host: Host) -> bool:
@@ -174,12 +174,12 @@ def test_a_module_that_the_admin_has_in_the_image_is_renewed_there(
     pointers.assert_none(host, host.newer)
     bad = sha256(host / MAPPROBE.installed(host, host.newer))
     assert in_image(host, host.newer)["mapprobe.ko"] == bad
-    older = files(host)[image_of(host, host.older)]
+    older = files(host)[host.initramfs(host.older)]
     repaired(host)
     pointers.assert_right(host, host.newer)
     _assert_holds(host, host.newer, MAPPROBE)
     assert _runs(host) == [host.newer]
-    assert files(host)[image_of(host, host.older)] == older
+    assert files(host)[host.initramfs(host.older)] == older
     # The admin's own list does it; ours is not needed.
     assert _is_left_alone(host)
     assert_sound(host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roots import pointers
-from roots.proof import assert_sound, image_of, in_image, repaired, sha256
+from roots.proof import assert_sound, in_image, repaired, sha256
 from roots.rpm_states import SUSE_LIKE, early_and_not_built
 from roots.states import Begin
 from roots.subjects import MAPPROBE
@@ -12,8 +12,8 @@ from roots.subjects import MAPPROBE
 def test_an_image_gets_the_module_that_was_built(begin: Begin) -> None:
     host = begin(SUSE_LIKE, early_and_not_built)
     MAPPROBE.teach(host)
-    assert image_of(host, host.newer) == f"/boot/initrd-{host.newer}"
-    other = sha256(host / image_of(host, host.older))
+    assert host.initramfs(host.newer) == f"/boot/initrd-{host.newer}"
+    other = sha256(host / host.initramfs(host.older))
     assert "mapprobe.ko" not in in_image(host, host.newer)
     assert host.kernward("check").returncode == 1
     repaired(host)
@@ -22,4 +22,4 @@ def test_an_image_gets_the_module_that_was_built(begin: Begin) -> None:
     path = MAPPROBE.installed(host, host.newer)
     assert in_image(host, host.newer)["mapprobe.ko"] == sha256(host / path)
     # The running kernel's is not touched.
-    assert sha256(host / image_of(host, host.older)) == other
+    assert sha256(host / host.initramfs(host.older)) == other
