@@ -12,6 +12,7 @@ from typing import Callable
 
 import pytest
 
+from roots import pointers
 from roots.debian import BOOKWORM
 from roots.kinds import Kind, on_both
 from roots.proof import (
@@ -25,7 +26,7 @@ from roots.proof import (
     sha256,
 )
 from roots.states import Begin, Host, image_first, one_transaction, settled
-from roots.subjects import MAPPROBE, PLAINPROBE, Subject
+from roots.subjects import MAPPROBE, PLAINPROBE
 
 
 def _installed(host: Host) -> Path:
@@ -168,8 +169,11 @@ def test_a_fallback_kernel_that_is_unsound_warns_and_is_mended_along(
     assert_sound(host)
 
 
-def test_a_broken_build_link_is_missing_headers_to_be_installed_again(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_broken_build_link_is_missing_headers_to_be_installed_again(
+    begin: Begin, kind: Kind
+) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     link = host / f"/lib/modules/{host.newer}/build"
     link.unlink()
@@ -180,10 +184,11 @@ def test_a_broken_build_link_is_missing_headers_to_be_installed_again(begin: Beg
     }
     # The modules are sound as they are; only the next build would fail.
     assert host.kernward("check").returncode == 0
-    # apt takes the headers for installed: only this brings the link back.
-    steps = {each["next_step"] for each in answer["findings"]}
-    assert any(f"apt install --reinstall {host.headers}" in step for step in steps), steps
-    host.apt("install", "--reinstall", host.headers)
+    # They are taken for installed: only this brings the link back, which rpm's headers have not.
+    owner = host.headers if kind is BOOKWORM else f"kernel-modules-core-{host.newer}"
+    steps = {each["next_step"] for each in answer["findings"] if each["severity"] == "warn"}
+    assert steps == {f"Install them: {host.to_reinstall} {owner}"}
+    host.reinstall(owner)
     assert_sound(host)
 
 
@@ -211,28 +216,34 @@ def test_a_source_that_cannot_be_used_is_told_and_what_works_stays(
 # ---- forgotten by dkms
 
 
-_VENDOR_HOOK = """#!/bin/sh
 # What some vendors' packages do when a kernel comes: drop the module everywhere, add it anew.
+_VENDOR_HOOK = """
 dkms remove mapprobe/1.0 --all >/dev/null 2>&1
 dkms add mapprobe/1.0 >/dev/null 2>&1
-dkms install mapprobe/1.0 -k "$1" >/dev/null 2>&1
-exit 0
+dkms install mapprobe/1.0 -k {kernel} >/dev/null 2>&1
 """
 
 
-def test_a_vendor_hook_that_leaves_the_older_kernel_bare_is_noticed(begin: Begin) -> None:
-    host = begin(BOOKWORM, settled)
+@on_both
+def test_a_vendor_hook_that_leaves_the_older_kernel_bare_is_noticed(
+    begin: Begin, kind: Kind
+) -> None:
+    host = begin(kind, settled)
     MAPPROBE.teach(host)
-    hook = host / "/etc/kernel/postinst.d/zz-vendor"
-    hook.write_text(_VENDOR_HOOK)
+    of_debian, of_rpm = "postinst.d/zz-vendor", "install.d/95-vendor.install"
+    # The first argument of the latter is what is done, and it is called for removals, too.
+    only = "" if kind is BOOKWORM else '[ "$1" = add ] || exit 0'
+    hook = host / "/etc/kernel" / (of_debian if kind is BOOKWORM else of_rpm)
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n{only}\n{_VENDOR_HOOK.format(kernel=host.newer)}exit 0\n")
     hook.chmod(0o755)
     host.make_small_images()
     host.install(host.headers, host.image)
-    assert not (host / f"/lib/modules/{host.older}/updates/dkms/mapprobe.ko").exists()
+    assert not list((host / f"/lib/modules/{host.older}").rglob("mapprobe.ko*"))
     assert held(host.asked("check")) == {"not-built"}
     assert raised(host.asked("check")) == {("not-built", "hold", "mapprobe", host.older)}
     repaired(host)
-    assert host.modinfo(MAPPROBE.installed(host, host.older), "map").endswith(host.older)
+    pointers.assert_right(host, host.older)
     assert_sound(host)
 
 
@@ -241,7 +252,7 @@ def test_the_same_as_a_fallback_warns(begin: Begin, kind: Kind) -> None:
     host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     host.boot(host.newer)
-    host.shell(_VENDOR_HOOK.replace('"$1"', host.newer).replace("exit 0\n", ""))
+    host.shell(_VENDOR_HOOK.format(kernel=host.newer))
     assert raised(host.asked("check")) == {
         ("not-built", "warn", "mapprobe", host.older),
         ("fallback-unsound", "warn", "mapprobe", host.older),
@@ -251,31 +262,20 @@ def test_the_same_as_a_fallback_warns(begin: Begin, kind: Kind) -> None:
     assert_sound(host)
 
 
-def _as_package(host: Host, subject: Subject) -> None:
-    """Install the source as a -dkms package without maintainer scripts."""
-    tree = host / "/opt/package"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(
-        f"Package: {subject.name}-dkms\nVersion: {subject.version}\nArchitecture: all\n"
-        f"Maintainer: nobody <nobody@example.org>\nDescription: source of {subject.name}\n"
-    )
-    shutil.copytree(host / subject.source, tree / subject.source.lstrip("/"))
-    shutil.rmtree(host / subject.source)
-    host.run("dpkg-deb", "--root-owner-group", "-Znone", "--build", "/opt/package", "/opt/a.deb")
-    host.run("dpkg", "--install", "/opt/a.deb")
-
-
-def test_a_module_that_dkms_forgot_is_registered_and_built_again(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_module_that_dkms_forgot_is_registered_and_built_again(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
-    _as_package(host, MAPPROBE)
+    package = host.packed("mapprobe-dkms", MAPPROBE.source)
+    shutil.rmtree(host / MAPPROBE.source)
+    host.install(package)
     assert raised(host.asked("check")) == set()
     host.run("dkms", "remove", "mapprobe/1.0", "--all")
     assert "mapprobe" not in host.run("dkms", "status").stdout
     assert raised(host.asked("check")) == {("unregistered", "hold", "mapprobe", None)}
     repaired(host)
     for kernel in (host.older, host.newer):
-        assert host.modinfo(MAPPROBE.installed(host, kernel), "map").endswith(kernel)
+        pointers.assert_right(host, kernel)
     assert_sound(host)
 
 
@@ -317,8 +317,9 @@ def _watched(paths: list[Path]) -> Iterator[set[bytes]]:
         watcher.join()
 
 
-def test_a_new_version_is_put_in_place_and_never_is_there_none(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_new_version_is_put_in_place_and_never_is_there_none(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     newer = MAPPROBE.at("1.1")
     newer.add(host)
@@ -337,7 +338,7 @@ def test_a_new_version_is_put_in_place_and_never_is_there_none(begin: Begin) -> 
     for kernel in (host.older, host.newer):
         path = newer.installed(host, kernel)
         assert host.modinfo(path, "version") == "1.1"
-        assert host.modinfo(path, "map").endswith(kernel)
+        pointers.assert_right(host, kernel, newer)
         assert f"mapprobe/1.1, {kernel}, x86_64: installed" in host.dkms_status()
     assert_sound(host)
 

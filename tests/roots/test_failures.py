@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from roots import overlay
+from roots import overlay, pointers
 from roots.debian import BOOKWORM
 from roots.kinds import Kind, on_both
 from roots.proof import (
@@ -22,6 +22,7 @@ from roots.proof import (
     repaired,
     sha256,
 )
+from roots.rpm_states import EL9_VENDOR
 from roots.states import Begin, Host, headers_first, one_transaction
 from roots.subjects import MAPPROBE, NEEDYPROBE, PLAINPROBE, Subject
 
@@ -29,8 +30,16 @@ from roots.subjects import MAPPROBE, NEEDYPROBE, PLAINPROBE, Subject
 _STUB = "ffffffffffffffff B The real System.map is in the linux-image-<version>-dbg package\n"
 
 
-def _map(host: Host) -> Path:
-    return host / f"/boot/System.map-{host.newer}"
+def _leave_a_stub(host: Host) -> str:
+    """In the place of every map of the newer kernel; what was there."""
+    (real,) = {(host / path).read_text() for path in pointers.maps_of(host, host.newer)}
+    _write_maps(host, _STUB)
+    return real
+
+
+def _write_maps(host: Host, text: str) -> None:
+    for path in pointers.maps_of(host, host.newer):
+        (host / path).write_text(text)
 
 
 def _forget_build(host: Host, subject: Subject) -> None:
@@ -41,30 +50,46 @@ def _forget_build(host: Host, subject: Subject) -> None:
 # ---- the map
 
 
-def test_with_a_stub_map_nothing_is_rebuilt_to_be_the_same(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_with_a_stub_map_nothing_is_rebuilt_to_be_the_same(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
-    real = _map(host).read_text()
-    _map(host).write_text(_STUB)
+    real = _leave_a_stub(host)
     answer = host.asked("check")
     assert ("map-unusable", "warn", "mapprobe", host.newer) in raised(answer)
     assert {"headers-before-image", "map-pointers-missing"} <= held(answer)
     before = files(host)
     done = repaired(host, "--module", "mapprobe", exit_code=1)
     assert files(host) == before
-    assert f"linux-image-{host.newer}-dbg" in " ".join(done.output.split())
+    of_debian, of_rpm = f"linux-image-{host.newer}-dbg", f"{host.to_reinstall} {host.image}"
+    assert (of_debian if kind is BOOKWORM else of_rpm) in " ".join(done.output.split())
     assert leftovers(host) == []
     # What it asks for: a real map.
-    _map(host).write_text(real)
+    _write_maps(host, real)
     repaired(host)
-    assert host.modinfo(MAPPROBE.installed(host, host.newer), "map").startswith("/boot/System.map")
+    pointers.assert_right(host, host.newer)
     assert_sound(host)
 
 
-def test_a_module_built_right_stays_so_when_only_a_stub_is_left(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+def test_a_map_that_is_a_stub_comes_back_with_the_package_that_is_named(begin: Begin) -> None:
+    """Not Debian's: there a stub is what is shipped, and a real one comes with debug symbols."""
+    host = begin(EL9_VENDOR, headers_first)
     MAPPROBE.teach(host)
-    _map(host).write_text(_STUB)
+    _leave_a_stub(host)
+    findings = host.asked("check")["findings"]
+    (told,) = {each["next_step"] for each in findings if each["code"] == "map-unusable"}
+    assert f"{host.to_reinstall} {host.image}" in told
+    host.reinstall(host.image)
+    # Its scripts have dkms build anew.
+    pointers.assert_right(host, host.newer)
+    assert_sound(host)
+
+
+@on_both
+def test_a_module_built_right_stays_so_when_only_a_stub_is_left(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
+    MAPPROBE.teach(host)
+    _leave_a_stub(host)
     before = files(host)
     answer = host.asked("check")
     assert raised(answer) == {("map-unusable", "warn", "mapprobe", host.newer)}
@@ -195,25 +220,27 @@ def test_a_module_that_excludes_a_kernel_is_not_missed_there(begin: Begin, kind:
 # ---- what it takes to build
 
 
-def test_missing_headers_are_named_and_when_they_come_it_goes_on(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_missing_headers_are_named_and_when_they_come_it_goes_on(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
-    host.run("dpkg", "--remove", "--force-depends", host.headers)
+    host.drop(host.headers)
     answer = host.asked("check")
     assert ("headers-missing", "hold", "mapprobe", host.newer) in found(answer)
     told = {each["next_step"] for each in answer["findings"] if each["code"] == "headers-missing"}
-    assert told == {f"Install them: apt install {host.headers}"}
+    assert told == {f"Install them: {host.to_install} {host.headers}"}
     before = files(host)
     done = repaired(host, exit_code=1)
-    assert f"apt install {host.headers}" in " ".join(done.output.split())
+    assert f"{host.to_install} {host.headers}" in " ".join(done.output.split())
     assert files(host) == before
     host.install(host.headers)
     repaired(host)
     assert_sound(host)
 
 
-def test_without_a_compiler_nothing_is_tried(begin: Begin) -> None:
-    host = begin(BOOKWORM, headers_first)
+@on_both
+def test_without_a_compiler_nothing_is_tried(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     compilers = [path for path in (host / "/usr/bin").iterdir() if path.name.endswith(_COMPILERS)]
     for path in compilers:
@@ -222,7 +249,7 @@ def test_without_a_compiler_nothing_is_tried(begin: Begin) -> None:
     assert ("toolchain-missing", "warn", "mapprobe", host.newer) in found(answer)
     before = files(host)
     done = repaired(host, exit_code=1)
-    assert "apt install gcc" in " ".join(done.output.split())
+    assert f"{host.to_install} gcc" in " ".join(done.output.split())
     assert files(host) == before
     assert leftovers(host) == []
     for path in compilers:
@@ -250,14 +277,15 @@ def _with_little_room(host: Host, folder: str, spare_mib: int) -> Iterator[None]
         yield
 
 
-def test_a_full_boot_keeps_the_old_image(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_a_full_boot_keeps_the_old_image(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     host.make_small_images()
     _want_early(host)
     (host / "/boot/ballast").write_bytes(bytes(40 << 20))
     with _with_little_room(host, "/boot", spare_mib=3):
-        image = host / f"/boot/initrd.img-{host.newer}"
+        image = host / host.initramfs(host.newer)
         old = sha256(image)
         assert "initramfs-missing-module" in held(host.asked("check"))
         done = repaired(host, exit_code=1)
