@@ -9,18 +9,17 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
+from roots import pointers
 from roots.debian import BOOKWORM
-from roots.kinds import Kind, on_both
+from roots.kinds import Kind, on_both, rows_on_both
 from roots.live import LiveRoot
 from roots.proof import assert_sound, files, held, leftovers, raised, repaired
 from roots.states import Begin, Host, headers_first, one_transaction
 from roots.subjects import MAPPROBE, PLAINPROBE
 
 
-def _bad(begin: Begin) -> Host:
-    host = begin(BOOKWORM, headers_first)
+def _bad(begin: Begin, kind: Kind) -> Host:
+    host = begin(kind, headers_first)
     MAPPROBE.teach(host)
     return host
 
@@ -51,9 +50,13 @@ def _typed(host: LiveRoot, text: str, *arguments: str) -> tuple[int, str]:
         os.close(ours)
 
 
-@pytest.mark.parametrize("answer", ["n\n", "\n", "nonsense\n", "\x04"])
-def test_on_a_terminal_only_a_yes_is_one(begin: Begin, answer: str) -> None:
-    host = _bad(begin)
+@rows_on_both(
+    "answer",
+    {"no": ("n\n",), "enter": ("\n",), "nonsense": ("nonsense\n",), "end": ("\x04",)},
+    on_rpm=("no",),
+)
+def test_on_a_terminal_only_a_yes_is_one(begin: Begin, kind: Kind, answer: str) -> None:
+    host = _bad(begin, kind)
     before = files(host)
     code, screen = _typed(host, answer, "repair")
     assert code == 1
@@ -62,8 +65,9 @@ def test_on_a_terminal_only_a_yes_is_one(begin: Begin, answer: str) -> None:
     assert leftovers(host) == []
 
 
-def test_on_a_terminal_a_yes_repairs_with_the_build_in_view(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_on_a_terminal_a_yes_repairs_with_the_build_in_view(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     code, screen = _typed(host, "y\n", "repair", "--module", "mapprobe")
     assert code == 0, screen
     # The one moving line: what the build says at the moment.
@@ -73,8 +77,9 @@ def test_on_a_terminal_a_yes_repairs_with_the_build_in_view(begin: Begin) -> Non
     assert_sound(host)
 
 
-def test_without_a_terminal_a_yes_has_to_be_given_beforehand(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_without_a_terminal_a_yes_has_to_be_given_beforehand(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     before = files(host)
     done = host.kernward("repair")
     assert done.returncode == 2
@@ -97,8 +102,9 @@ _TWO = """
 """
 
 
-def test_a_second_repair_waits_and_finds_nothing_left(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_a_second_repair_waits_and_finds_nothing_left(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     done = host.run("/bin/sh", "-ec", _TWO, "sh", host.running, "")
     assert "second: 0" in done.stdout
     assert "first: 0" in done.stdout
@@ -107,8 +113,9 @@ def test_a_second_repair_waits_and_finds_nothing_left(begin: Begin) -> None:
     assert_sound(host)
 
 
-def test_a_second_repair_that_may_not_wait_says_who_is_at_work(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_a_second_repair_that_may_not_wait_says_who_is_at_work(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     (host / "/etc/impatient.toml").write_text("[limits]\nlock_timeout_s = 0.1\n")
     options = "--settings=/etc/impatient.toml"
     done = host.run("/bin/sh", "-ec", _TWO, "sh", host.running, options)
@@ -121,32 +128,29 @@ def test_a_second_repair_that_may_not_wait_says_who_is_at_work(begin: Begin) -> 
 # ---- the package manager
 
 
-_SLOW = """#!/bin/sh
+_SLOW = """
+touch /var/log/slow-began
 sleep 4
 date +%s.%N >/var/log/slow-ended
 """
 
 
-def test_a_repair_waits_for_dpkg_and_goes_on_by_itself(begin: Begin) -> None:
-    host = _bad(begin)
-    tree = host / "/opt/slow/DEBIAN"
-    tree.mkdir(parents=True)
-    (tree / "control").write_text(
-        "Package: slow\nVersion: 1\nArchitecture: all\n"
-        "Maintainer: nobody <nobody@example.org>\nDescription: takes its time\n"
-    )
-    (tree / "postinst").write_text(_SLOW)
-    (tree / "postinst").chmod(0o755)
-    host.run("dpkg-deb", "--root-owner-group", "-Znone", "--build", "/opt/slow", "/opt/slow.deb")
-    script = """
-        apt-get -q -y install /opt/slow.deb >/dev/null 2>&1 &
-        until [ -e /var/lib/dpkg/info/slow.list ]; do sleep 0.1; done
+@on_both
+def test_a_repair_waits_for_the_package_manager_and_goes_on_by_itself(
+    begin: Begin, kind: Kind
+) -> None:
+    host = _bad(begin, kind)
+    package = host.packed("slow", script=_SLOW)
+    script = f"""
+        {host.to_install} -y {package} >/dev/null 2>&1 &
+        until [ -e /var/log/slow-began ]; do sleep 0.1; done
         python3 -m kernward repair --yes --running-kernel "$1"
         wait
     """
     done = host.run("/bin/sh", "-ec", script, "sh", host.running)
     assert "waiting for" in done.stderr
-    assert any(name in done.stderr for name in ("apt-get (pid", "dpkg (pid")), done.stderr
+    at_work = ("apt (pid", "dpkg (pid") if kind is BOOKWORM else ("dnf (pid", "rpm (pid")
+    assert any(name in done.stderr for name in at_work), done.stderr
     ended = float((host / "/var/log/slow-ended").read_text())
     built = host / f"/var/lib/dkms/mapprobe/1.0/{host.newer}/x86_64/module/mapprobe.ko"
     assert built.stat().st_mtime > ended
@@ -156,8 +160,9 @@ def test_a_repair_waits_for_dpkg_and_goes_on_by_itself(begin: Begin) -> None:
 # ---- what it touches
 
 
-def test_from_inside_and_from_outside_the_files_are_the_same(begin: Begin) -> None:
-    inside, outside = _bad(begin), _bad(begin)
+@on_both
+def test_from_inside_and_from_outside_the_files_are_the_same(begin: Begin, kind: Kind) -> None:
+    inside, outside = _bad(begin, kind), _bad(begin, kind)
     mounts = Path("/proc/self/mountinfo").read_text()
     repaired(inside)
     done = outside.kernward_outside("repair", "--yes")
@@ -177,8 +182,9 @@ def test_from_inside_and_from_outside_the_files_are_the_same(begin: Begin) -> No
     assert_sound(outside)
 
 
-def test_nothing_sound_is_touched_and_nothing_is_ever_unloaded(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_nothing_sound_is_touched_and_nothing_is_ever_unloaded(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     # The kernel that runs has its module damaged, too; the other module is sound on both.
     (host / MAPPROBE.installed(host, host.older)).write_bytes(b"damaged")
     host.run("dkms", "build", "--force", "plainprobe/1.0", "-k", host.newer)
@@ -193,8 +199,8 @@ def test_nothing_sound_is_touched_and_nothing_is_ever_unloaded(begin: Begin) -> 
     after = files(host)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert {path for path in changed if "/modules." not in path} == {
-        f"/lib/modules/{host.older}/updates/dkms/mapprobe.ko",
-        f"/lib/modules/{host.newer}/updates/dkms/mapprobe.ko",
+        MAPPROBE.installed(host, host.older),
+        MAPPROBE.installed(host, host.newer),
         f"/var/lib/dkms/mapprobe/1.0/{host.newer}/x86_64/module/mapprobe.ko",
         f"/var/lib/dkms/mapprobe/1.0/{host.newer}/x86_64/log/make.log",
         f"/var/lib/dkms/mapprobe/1.0/{host.newer}/x86_64/log/.config",
@@ -254,8 +260,11 @@ def test_a_repair_can_be_narrowed_to_a_kernel_or_a_module(begin: Begin, kind: Ki
     assert_sound(host)
 
 
-def test_a_repair_that_cannot_be_all_of_it_ends_like_the_check_after_it(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_a_repair_that_cannot_be_all_of_it_ends_like_the_check_after_it(
+    begin: Begin, kind: Kind
+) -> None:
+    host = _bad(begin, kind)
     shutil.rmtree(host / PLAINPROBE.source)
     (host / PLAINPROBE.installed(host, host.older)).unlink()
     repaired(host, exit_code=1)
@@ -264,13 +273,14 @@ def test_a_repair_that_cannot_be_all_of_it_ends_like_the_check_after_it(begin: B
     assert {each[2] for each in raised(answer)} == {"plainprobe"}
     # Whether it reads a map cannot be told any more, with its source gone.
     assert held(answer) == {"source-broken", "headers-before-image"}
-    assert host.modinfo(MAPPROBE.installed(host, host.newer), "map").endswith(host.newer)
-    assert (host / f"/lib/modules/{host.older}/updates/dkms/plainprobe.ko").is_file()
+    pointers.assert_right(host, host.newer)
+    assert (host / PLAINPROBE.installed(host, host.older)).is_file()
     assert leftovers(host) == []
 
 
-def test_the_lock_of_a_killed_repair_holds_nobody_up(begin: Begin) -> None:
-    host = _bad(begin)
+@on_both
+def test_the_lock_of_a_killed_repair_holds_nobody_up(begin: Begin, kind: Kind) -> None:
+    host = _bad(begin, kind)
     with host.started(*host.kernward_argv("repair", "--yes")) as process:
         deadline = time.monotonic() + 30
         while not (host / "/var/lib/kernward/lock").exists():
