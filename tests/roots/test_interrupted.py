@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 import shutil
+from pathlib import Path
 
-import pytest
-
-from roots.debian import BOOKWORM
+from roots import pointers
+from roots.kinds import Kind, on_both, rows_on_both
 from roots.overlay import Done
 from roots.proof import assert_sound, held, in_image, leftovers, repaired, sha256
 from roots.states import Begin, Host, early_headers_first, one_transaction
@@ -72,22 +72,27 @@ class _Watch:
         self._host = host
         self._modules: dict[str, set[str]] = {host.older: set(), host.newer: set()}
         self._images: set[str] = set()
+        self._indexed = {kernel: self._index(kernel).count(".ko:") for kernel in self._modules}
         self.look()
 
     def look(self) -> None:
         """Everything that the next boot needs is there; what it holds is compared at the end."""
         host = self._host
         for kernel, seen in self._modules.items():
-            seen.add(sha256(host / f"/lib/modules/{kernel}/updates/dkms/mapprobe.ko"))
-            image = sha256(host / f"/boot/initrd.img-{kernel}")
+            installed = MAPPROBE.installed(host, kernel)
+            seen.add(sha256(host / installed))
+            image = sha256(host / host.initramfs(kernel))
             if image not in self._images:
                 self._images.add(image)
                 seen.add(in_image(host, kernel)["mapprobe.ko"])
-            index = (host / f"/lib/modules/{kernel}/modules.dep").read_text()
-            assert "updates/dkms/mapprobe.ko:" in index
-            assert index.count(".ko:") > 1000
+            index = self._index(kernel)
+            assert f"{installed.removeprefix(f'/lib/modules/{kernel}/')}:" in index
+            assert index.count(".ko:") == self._indexed[kernel] > 500
             built = host / f"/var/lib/dkms/mapprobe/1.0/{kernel}/x86_64/module/mapprobe.ko"
             seen.add(sha256(built))
+
+    def _index(self, kernel: str) -> str:
+        return (self._host / f"/lib/modules/{kernel}/modules.dep").read_text()
 
     def assert_old_or_new(self, old: dict[str, str]) -> None:
         """Nothing else was ever seen than what was there first and what is there now."""
@@ -96,9 +101,9 @@ class _Watch:
             assert seen <= {old[kernel], new}
 
 
-def _begun(begin: Begin, *, own_tree: bool) -> tuple[Host, _Watch, dict[str, str]]:
+def _begun(begin: Begin, kind: Kind, *, own_tree: bool) -> tuple[Host, _Watch, dict[str, str]]:
     """``own_tree``: dkms's folders can change places in one move, unlike those of an overlay."""
-    host = begin(BOOKWORM, early_headers_first)
+    host = begin(kind, early_headers_first)
     MAPPROBE.teach(host)
     # One module is enough here, and takes half the time.
     (host / "/etc/kernward/kernward.toml").write_text('leave = ["plainprobe"]\n')
@@ -126,24 +131,24 @@ def _assert_completed(host: Host, watch: _Watch, old: dict[str, str]) -> None:
     watch.assert_old_or_new(old)
     for kernel in (host.older, host.newer):
         installed = host / MAPPROBE.installed(host, kernel)
-        assert host.modinfo(MAPPROBE.installed(host, kernel), "map").endswith(kernel)
+        pointers.assert_right(host, kernel)
         assert in_image(host, kernel)["mapprobe.ko"] == sha256(installed)
     assert_sound(host)
 
 
 # One line of progress after the other, on one host as long as it leaves the next to be done.
-@pytest.mark.parametrize(
+@rows_on_both(
     "lines",
-    [
-        ("build", "ok       build", "verify"),
-        ("ok       verify", "make"),
-        ("index", "ok       make"),
-        ("ok       index",),
-    ],
-    ids=lambda lines: lines[0],
+    {
+        "build": (("build", "ok       build", "verify"),),
+        "built": (("ok       verify", "make"),),
+        "image": (("index", "ok       make"),),
+        "index": (("ok       index",),),
+    },
+    on_rpm=("built", "image"),
 )
-def test_killed_between_steps(begin: Begin, lines: tuple[str, ...]) -> None:
-    host, watch, old = _begun(begin, own_tree=True)
+def test_killed_between_steps(begin: Begin, kind: Kind, lines: tuple[str, ...]) -> None:
+    host, watch, old = _begun(begin, kind, own_tree=True)
     for line in lines:
         done = _interrupted(host, "all", line=line)
         assert "code: -9" in done.stdout, (line, done.output)
@@ -154,42 +159,63 @@ def test_killed_between_steps(begin: Begin, lines: tuple[str, ...]) -> None:
 _MERGED, _EXCHANGED = False, True
 
 
-# Each is about to happen when it is killed.
-@pytest.mark.parametrize(
-    ("own_tree", "events"),
-    [
-        (_MERGED, ("os.symlink /version/source", "open temporaries.json", "os.chmod 420")),
-        (_MERGED, ("os.rename /log/.kernward-new.make", "os.rename /module/.kernward-new")),
-        (_MERGED, ("os.rename /updates/dkms/.kernward-new", "os.rmdir .kernward-build-")),
-        (_MERGED, ("os.remove mapprobe.ko.xz", "os.mkdir /var/cache/kernward/initramfs/")),
-        (_EXCHANGED, ("open /updates/dkms/.kernward-new", "os.rename /updates/dkms/.kernward-new")),
-        (_EXCHANGED, ("os.remove make.log", "os.rename /boot/.kernward-initrd")),
-        (_EXCHANGED, ("os.remove image",)),
-    ],
-    ids=lambda each: each[0] if isinstance(each, tuple) else ("merged", "exchanged")[each],
+# Each is about to happen when it is killed. dkms's tree is written to in the same way everywhere.
+@rows_on_both(
+    "own_tree, events",
+    {
+        "copy": (
+            _MERGED,
+            ("os.symlink /version/source", "open temporaries.json", "os.chmod 420"),
+        ),
+        "log": (_MERGED, ("os.rename /log/.kernward-new.make", "os.rename /module/.kernward-new")),
+        "installed": (
+            _MERGED,
+            ("os.rename {installed}/.kernward-new", "os.rmdir .kernward-build-"),
+        ),
+        "image": (
+            _MERGED,
+            ("os.remove mapprobe.ko.xz", "os.mkdir /var/cache/kernward/initramfs/"),
+        ),
+        "exchanged installed": (
+            _EXCHANGED,
+            ("open {installed}/.kernward-new", "os.rename {installed}/.kernward-new"),
+        ),
+        "exchanged image": (
+            _EXCHANGED,
+            ("os.remove make.log", "os.rename /boot/.kernward-{initramfs}"),
+        ),
+        "end": (_EXCHANGED, ("os.remove image",)),
+    },
+    on_rpm=("image", "exchanged installed", "exchanged image"),
 )
 def test_killed_while_it_writes(
     begin: Begin,
+    kind: Kind,
     own_tree: bool,  # noqa: FBT001 (a column of the table)
     events: tuple[str, ...],
 ) -> None:
-    host, watch, old = _begun(begin, own_tree=own_tree)
-    for event in events:
+    host, watch, old = _begun(begin, kind, own_tree=own_tree)
+    for each in events:
+        event = each.format(
+            installed=Path(MAPPROBE.installed(host, host.newer)).parent,
+            initramfs=Path(host.initramfs(host.newer)).name,
+        )
         done = _interrupted(host, "all", line="", event=event)
         assert "code: -9" in done.stdout, (event, done.output)
         watch.look()
     _assert_completed(host, watch, old)
 
 
-def test_killed_while_a_new_version_replaces_the_old_one(begin: Begin) -> None:
-    host = begin(BOOKWORM, one_transaction)
+@on_both
+def test_killed_while_a_new_version_replaces_the_old_one(begin: Begin, kind: Kind) -> None:
+    host = begin(kind, one_transaction)
     MAPPROBE.teach(host)
     (host / "/etc/kernward/kernward.toml").write_text('leave = ["plainprobe"]\n')
     newer = MAPPROBE.at("1.1")
     newer.add(host)
     before = sha256(host / MAPPROBE.installed(host, host.newer))
     only = ("--kernel", host.newer)
-    event = f"os.rename {host.newer}/updates/dkms/.kernward-new"
+    event = f"os.rename {Path(MAPPROBE.installed(host, host.newer)).parent}/.kernward-new"
     done = _interrupted(host, "all", line="", event=event)
     assert "code: -9" in done.stdout
     # dkms has the new one by now; the old file is whole, and that is told as what it is.
@@ -201,21 +227,21 @@ def test_killed_while_a_new_version_replaces_the_old_one(begin: Begin) -> None:
     assert_sound(host)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_again_and_again_at_any_moment(begin: Begin, seed: int) -> None:
+@rows_on_both("seed", {"0": (0,), "1": (1,)}, on_rpm=("1",))
+def test_killed_again_and_again_at_any_moment(begin: Begin, kind: Kind, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 (any numbers, the same each time)
-    host, watch, old = _begun(begin, own_tree=seed % 2 == 0)
+    host, watch, old = _begun(begin, kind, own_tree=seed % 2 == 0)
     for _ in range(3):
         _interrupted(host, "all", delay_s=chance.uniform(0, 3))
         watch.look()
     _assert_completed(host, watch, old)
 
 
-@pytest.mark.parametrize(("line", "delay_s"), [("build", 0.6), ("make", 0.4)])
+@rows_on_both("line, delay_s", {"build": ("build", 0.6), "make": ("make", 0.4)}, on_rpm=("make",))
 def test_what_a_killed_repair_had_started_does_not_get_in_the_way(
-    begin: Begin, line: str, delay_s: float
+    begin: Begin, kind: Kind, line: str, delay_s: float
 ) -> None:
-    host, watch, old = _begun(begin, own_tree=True)
+    host, watch, old = _begun(begin, kind, own_tree=True)
     done = _interrupted(host, "alone", line=line, delay_s=delay_s)
     assert "code: -9" in done.stdout
     assert "again: 0" in done.stdout, done.output
@@ -224,12 +250,17 @@ def test_what_a_killed_repair_had_started_does_not_get_in_the_way(
     _assert_completed(host, watch, old)
 
 
-@pytest.mark.parametrize(
-    ("number", "line", "delay_s"),
-    [("SIGTERM", "build", 0.6), ("SIGINT", "make", 0.4), ("SIGHUP", "build", 0)],
+@rows_on_both(
+    "number, line, delay_s",
+    {
+        "SIGTERM": ("SIGTERM", "build", 0.6),
+        "SIGINT": ("SIGINT", "make", 0.4),
+        "SIGHUP": ("SIGHUP", "build", 0),
+    },
+    on_rpm=("SIGINT",),
 )
-def test_asked_to_stop(begin: Begin, number: str, line: str, delay_s: float) -> None:
-    host, watch, old = _begun(begin, own_tree=True)
+def test_asked_to_stop(begin: Begin, kind: Kind, number: str, line: str, delay_s: float) -> None:
+    host, watch, old = _begun(begin, kind, own_tree=True)
     done = _interrupted(host, number, line=line, delay_s=delay_s)
     assert "left running: 0" in done.stdout
     assert "code: 3" in done.stdout, done.output
