@@ -1,4 +1,8 @@
-"""Debian's own GRUB scripts, pam_motd and wall: does what we write do what we mean."""
+"""GRUB's own scripts and programs, pam_motd and wall: does what we write do what we mean.
+
+Debian's, of three releases. Red Hat's GRUB and PAM stack are not to be had here; where theirs differ
+in names, files or arguments, Debian's programs are called so.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,15 @@ from roots import cache, downloads, grub, overlay
 from roots.debian import BOOKWORM, BULLSEYE, TRIXIE, Release
 from roots.live import LiveRoot
 
-# What Debian's login and sshd have, and nothing that asks for a password.
+# What login and sshd have, and nothing that asks for a password.
 _PAM_SERVICE = """auth required pam_permit.so
-session optional pam_motd.so motd=/run/motd.dynamic
-session optional pam_motd.so noupdate
+{motd}
 session required pam_permit.so
 """
+_MOTD_OF_DEBIAN = """session optional pam_motd.so motd=/run/motd.dynamic
+session optional pam_motd.so noupdate"""
+# Of its openssh-server.
+_MOTD_OF_RED_HAT = "session optional pam_motd.so"
 NEXT, OTHER = KernelRelease("6.99.0-2-amd64"), KernelRelease("6.99.0-1-amd64")
 
 
@@ -77,26 +84,46 @@ def test_grub_is_told_another_kernel_and_given_back_its_own(
     begin: Begin, release: Release, default: str, variable: str
 ) -> None:
     root = with_grub(begin(release), default)
+    assert_told_and_given_back(root, "grub-editenv", variable)
+
+
+def test_red_hat_s_grub_is_told_by_the_name_of_an_entry_file(begin: Begin) -> None:
+    host = begin(BOOKWORM)
+    grub.set_up_as_red_hat(host, NEXT.text, OTHER.text)
+    root = Root(host.path)
+    changed = assert_told_and_given_back(root, "grub2-editenv", "saved_entry")
+    assert (host / f"/boot/loader/entries/{changed.ours}.conf").is_file()
+
+
+def assert_told_and_given_back(root: Root, editenv: str, variable: str) -> ChangedDefault:
+    """What GRUB's own program then reads is the other kernel, and in the end nothing any more."""
+    listing = Command((editenv, grubenv(root), "list"), 10, root.outside("/"))
     assert boots(root) == NEXT
     changed = set_default(root, run, WantedDefault(OTHER, NEXT, "a test", (NEXT, OTHER)))
     assert isinstance(changed, ChangedDefault), changed
     assert changed.variable == variable
     assert boots(root) == OTHER
-    listed = run(Command(("grub-editenv", "-", "list"), 10, root.outside("/")))
-    assert listed.stdout == f"{variable}={changed.ours}\n"
+    assert run(listing).stdout == f"{variable}={changed.ours}\n"
     assert restore_default(root, run) == changed
     assert boots(root) == NEXT
-    assert run(Command(("grub-editenv", "-", "list"), 10, root.outside("/"))).stdout == ""
+    assert run(listing).stdout == ""
+    return changed
+
+
+def grubenv(root: Root) -> str:
+    (found,) = (each for each in ("/boot/grub", "/boot/grub2") if root.exists(f"{each}/grub.cfg"))
+    return f"{found}/grubenv"
 
 
 @_BY_SUITE
+@pytest.mark.parametrize("lines", [_MOTD_OF_DEBIAN, _MOTD_OF_RED_HAT], ids=["debian", "red-hat"])
 def test_whoever_logs_in_is_told_until_there_is_nothing_to_tell(
-    begin: Begin, release: Release
+    begin: Begin, release: Release, lines: str
 ) -> None:
     host = begin(release)
     shipped = (host / "/etc/pam.d/login").read_text()
     assert [line.split() for line in shipped.splitlines() if line.endswith("noupdate")]
-    (host / "/etc/pam.d/kernward-test").write_text(_PAM_SERVICE)
+    (host / "/etc/pam.d/kernward-test").write_text(_PAM_SERVICE.format(motd=lines))
     login = ("pamtester", "kernward-test", "root", "open_session")
     root = Root(host.path)
     put_motd(root, "kernward: 6.99 boots next, and tracker cannot be made sound for it")
