@@ -23,7 +23,6 @@ from roots.overlay import Done
 from roots.plug import Call, Plug
 from roots.proof import in_image, leftovers, raised, sha256
 from roots.rpm_states import EL9_VENDOR
-from roots.rpm_states import early_headers_first as early_headers_first_by_rpm
 from roots.states import Host, State, begun, early_headers_first, one_transaction
 from roots.subjects import DKMS_PLACES, MAPPROBE
 
@@ -92,7 +91,7 @@ REPLACED = Scene(
 RESTORED = Scene("restored", one_transaction, _damage_the_installed_file, own_tree=False)
 INSTALLED = Scene("installed", early_headers_first, _take_the_module_away, own_tree=True)
 DRACUT = Scene("dracut", dracut_on_bookworm, _want_it_inside, own_tree=True)
-EL9 = Scene("el9", early_headers_first_by_rpm, _leave_plainprobe, own_tree=True, kind=EL9_VENDOR)
+EL9 = Scene("el9", early_headers_first, _leave_plainprobe, own_tree=True, kind=EL9_VENDOR)
 SCENES = (EXCHANGED, MERGED, REPLACED, RESTORED, INSTALLED, DRACUT, EL9)
 
 

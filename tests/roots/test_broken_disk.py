@@ -16,7 +16,7 @@ from roots import faults
 from roots.debian import BOOKWORM
 from roots.faults import READ, WRITE, Broken
 from roots.kinds import Kind
-from roots.proof import found, held, image_of
+from roots.proof import found, held
 from roots.replay import EL9, EXCHANGED, ReplayOf, Scene, repair_argv
 from roots.rpm_states import EL9_VENDOR
 from roots.states import Begin, Host, one_transaction

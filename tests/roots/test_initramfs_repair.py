@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from roots import dracut_states, pointers
-from roots.debian import BOOKWORM
 from roots.dracut_states import want
 from roots.kinds import Kind, on_both
 from roots.proof import assert_sound, files, held, in_image, raised, repaired, sha256
 from roots.rpm_states import EL9_VENDOR
-from roots.rpm_states import early_headers_first as early_headers_first_by_rpm
 from roots.states import (
     Begin,
     Host,
@@ -161,15 +157,11 @@ def test_the_image_came_before_the_module_could_be_built(begin: Begin, kind: Kin
     assert raised(host.asked("check", "--kernel", host.newer)) == set()
 
 
-@pytest.mark.parametrize(
-    ("kind", "state"),
-    [(BOOKWORM, early_headers_first), (EL9_VENDOR, early_headers_first_by_rpm)],
-    ids=["bookworm", "el9-vendor"],
-)
+@on_both
 def test_a_module_that_the_admin_has_in_the_image_is_renewed_there(
-    begin: Begin, kind: Kind, state: State
+    begin: Begin, kind: Kind
 ) -> None:
-    host = _begun(begin, kind, state)
+    host = _begun(begin, kind, early_headers_first)
     MAPPROBE.teach(host)
     pointers.assert_none(host, host.newer)
     bad = sha256(host / MAPPROBE.installed(host, host.newer))
