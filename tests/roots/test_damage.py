@@ -47,6 +47,11 @@ def _replace_by_other_kernels(host: Host) -> None:
     shutil.copy(host / MAPPROBE.installed(host, host.older), _installed(host))
 
 
+def _lose_the_link_of_another(host: Host) -> None:
+    _replace_by_other_kernels(host)
+    (host / f"/var/lib/dkms/mapprobe/kernel-{host.newer}-x86_64").unlink()
+
+
 def _delete_both(host: Host) -> None:
     _built(host).unlink()
     _installed(host).unlink()
@@ -84,6 +89,10 @@ _DAMAGES: dict[str, tuple[Callable[[Host], object], set[tuple[str, str]]]] = {
     "the installed file deleted": (
         lambda host: _installed(host).unlink(),
         {("file-missing", "hold")},
+    ),
+    "another file installed, and dkms's link lost": (
+        _lose_the_link_of_another,
+        {("not-installed", "hold")},
     ),
     "the built file deleted": (
         lambda host: _built(host).unlink(),
