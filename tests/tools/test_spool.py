@@ -586,6 +586,17 @@ def test_within_one_tick_the_process_numbers_tell_the_order(tree: Path, folder: 
     assert [event.boot_id for event in read(tree).events] == ["b-9", "b-10", "b-101"]
 
 
+def test_within_one_tick_a_package_manager_s_own_are_around_the_others(
+    tree: Path, folder: Path
+) -> None:
+    """A plugin of dnf has dnf's process number for both."""
+    for number, hook in enumerate((b"dnf-post", b"rpm-trigger", b"dnf-pre")):
+        content = GOOD.replace(b"postinst", hook).replace(b"place=last", b"place=alone")
+        path = put(folder, f"{500 if hook != b'rpm-trigger' else 501}-1-{number}", content)
+        os.utime(path, ns=(10**18 + 1, 10**18 + 1))
+    assert [event.hook for event in read(tree).events] == ["dnf-pre", "rpm-trigger", "dnf-post"]
+
+
 @pytest.mark.parametrize(
     ("mtime_ns", "birth_ns", "expected"),
     [

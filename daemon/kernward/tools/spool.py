@@ -115,15 +115,16 @@ class Spool:
             return SpoolRead(unknown=self._could_not_look(reason))
         # One more than is taken tells whether there are more; a flood is never held as a whole.
         found = heapq.nsmallest(self._most + 1, _entries(folder))
-        events: list[tuple[int, int, str, HookEvent]] = []
+        events: list[tuple[int, int, int, str, HookEvent]] = []
         rejected = []
         for _, _, process, name in found[: self._most]:
             answer = self._event(folder, name)
             if isinstance(answer, HookEvent):
-                events.append((answer.moment.ns, process, name, answer))
+                turn = _turn(answer.hook)
+                events.append((answer.moment.ns, turn, process, name, answer))
             elif answer:
                 rejected.append((name, answer))
-        events.sort(key=lambda each: each[:3])
+        events.sort(key=lambda each: each[:4])
         names = (*(name for *_, name, _ in events), *(name for name, _ in rejected))
         return SpoolRead(
             tuple(event for *_, event in events),
@@ -166,6 +167,14 @@ def _entries(folder: int) -> Iterator[tuple[bool, int, int, str]]:
                 status = entry.stat(follow_symlinks=False)
                 odd = not stat.S_ISREG(status.st_mode)
                 yield odd, status.st_mtime_ns, int(process[1]) if process else 0, entry.name
+
+
+def _turn(hook: str) -> int:
+    """Within one tick: what a package manager tells by itself is around all that it starts.
+
+    A plugin of dnf has dnf's process number, smaller than those of the scripts before it.
+    """
+    return 0 if hook.endswith("-pre") else 2 if hook.endswith("-post") else 1
 
 
 def _moment(times: FileTimes) -> Moment:
