@@ -39,6 +39,8 @@ _MODULES = ("/lib/modules/", "/usr/lib/modules/")
 # Where what is done differs from what is done in the scenes before.
 _ONLY = {
     MERGED: (*_MODULES, "/var/lib/dkms/mapprobe/"),
+    INSTALLED: (*_MODULES, "/var/lib/dkms/mapprobe/"),
+    REPLACED: (*_MODULES, "/var/lib/dkms/", "/etc/"),
     DRACUT: ("/etc/", *_IMAGES),
     EL9: (*_MODULES, *_IMAGES),
 }
