@@ -586,7 +586,7 @@ def test_within_one_tick_the_process_numbers_tell_the_order(tree: Path, folder: 
     assert [event.boot_id for event in read(tree).events] == ["b-9", "b-10", "b-101"]
 
 
-def test_within_one_tick_a_package_manager_s_own_are_around_the_others(
+def test_within_one_tick_those_of_dnf_s_plugin_are_around_the_others(
     tree: Path, folder: Path
 ) -> None:
     """A plugin of dnf has dnf's process number for both."""

@@ -170,11 +170,12 @@ def _entries(folder: int) -> Iterator[tuple[bool, int, int, str]]:
 
 
 def _turn(hook: str) -> int:
-    """Within one tick: what a package manager tells by itself is around all that it starts.
+    """Within one tick: what dnf 4 tells by itself is around all that it starts.
 
-    A plugin of dnf has dnf's process number, smaller than those of the scripts before it.
+    Its plugin has dnf's process number, smaller than those of the scripts before it. All others are
+    processes of their own.
     """
-    return 0 if hook.endswith("-pre") else 2 if hook.endswith("-post") else 1
+    return {"dnf-pre": 0, "dnf-post": 2}.get(hook, 1)
 
 
 def _moment(times: FileTimes) -> Moment:
