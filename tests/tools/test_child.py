@@ -45,6 +45,15 @@ async def written(path: Path) -> None:
     raise AssertionError(path)
 
 
+async def cancelled(argv: Sequence[str], pid_file: Path) -> None:
+    """Run it, and cancel that once its child has written its number down."""
+    task = asyncio.ensure_future(follow(argv, lambda _line: None, 60.0))
+    await written(pid_file)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_every_line_comes_in_order_and_the_last_without_a_line_break() -> None:
     ended, lines = ran(("sh", "-c", "echo one; echo two; printf three"))
     assert (ended.code, lines) == (0, ["one", "two", "three"])
@@ -108,15 +117,7 @@ def test_a_limit_ends_it_with_all_that_it_started(tmp_path: Path) -> None:
 def test_a_cancelled_one_takes_its_children_along(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = f"sleep 60 & echo $! > {pid_file}; wait"
-
-    async def cancelled() -> None:
-        task = asyncio.ensure_future(follow(("sh", "-c", script), lambda _line: None, 60.0))
-        await written(pid_file)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancelled())
+    asyncio.run(cancelled(("sh", "-c", script), pid_file))
     assert gone(pid_file)
 
 
@@ -125,7 +126,7 @@ def test_one_that_is_cancelled_while_it_begins_takes_its_children_along(tmp_path
     pid_file = tmp_path / "pid"
     script = f"sleep 60 & echo $! > {pid_file}; wait"
 
-    async def cancelled() -> None:
+    async def cancelled_early() -> None:
         task = asyncio.ensure_future(follow(("sh", "-c", script), lambda _line: None, 60.0))
         # One turn: it has been started, and nothing was waited for yet.
         await asyncio.sleep(0)
@@ -137,23 +138,14 @@ def test_one_that_is_cancelled_while_it_begins_takes_its_children_along(tmp_path
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(cancelled())
+    asyncio.run(cancelled_early())
     assert gone(pid_file)
 
 
 def test_what_outlives_the_one_that_was_started_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     deaf = f"trap '' TERM; echo $$ > {pid_file}; while :; do sleep 0.1; done"
-
-    async def cancelled() -> None:
-        argv = ("sh", "-c", 'sh -c "$1" & wait', "sh", deaf)
-        task = asyncio.ensure_future(follow(argv, lambda _line: None, 60.0))
-        await written(pid_file)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancelled())
+    asyncio.run(cancelled(("sh", "-c", 'sh -c "$1" & wait', "sh", deaf), pid_file))
     assert gone(pid_file)
 
 
